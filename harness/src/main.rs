@@ -1,0 +1,2 @@
+//! vmailspec
+fn main(){}

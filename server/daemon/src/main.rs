@@ -1,0 +1,2 @@
+//! vmaild
+fn main(){}

@@ -1,0 +1,30 @@
+//! SMTP as a pure state machine (RFC 5321): bytes and answers go in, actions come out.
+//!
+//! There is no I/O here and no clock; the crate is `no_std`, so breaking that does not compile.
+//! A decision that is not the protocol's (may this recipient, is this password right, store this
+//! message) is an [`Ask`]; the session stands still until it is answered.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `address` | paths and mailboxes of the envelope (RFC 5321 §4.1.2) |
+//! | `command` | one command line, parsed |
+//! | `data` | message content after DATA: dot-unstuffing, the end of data, bare CR and LF |
+//! | `line` | bytes cut into command lines, with a limit |
+//! | `reply` | a reply: written by the server, read by the client that delivers |
+//! | `sasl` | AUTH PLAIN and LOGIN (RFC 4954, RFC 4616) |
+//! | `session` | the session: its states, what is true in each |
+#![no_std]
+
+extern crate alloc;
+
+pub mod address;
+pub mod command;
+pub mod data;
+pub mod line;
+pub mod reply;
+pub mod sasl;
+pub mod session;
+
+pub use address::{Mailbox, ReversePath};
+pub use reply::Reply;
+pub use session::{Action, Ask, Envelope, Recipient, Session, Settings};
