@@ -130,9 +130,10 @@ impl State {
         }
     }
 
-    /// The answer to what was asked.
+    /// The answer to what was asked. 421 and 521 end the session (RFC 5321 §3.8, RFC 7504 §3).
     pub(super) fn answered(self, reply: Reply, link: &mut Link) -> Self {
         match self {
+            Self::Asked(_) if matches!(reply.code, 421 | 521) => self.end(Some(reply), link),
             Self::Asked(asked) => asked.answered(reply, link),
             other => other,
         }
@@ -160,7 +161,9 @@ impl State {
         match self {
             Self::Data(mut data) => data.body_mut().discard(&mut link.actions),
             Self::Chunk(mut chunk) => chunk.chunks.body.discard(&mut link.actions),
-            Self::Ready(stage) | Self::Skip(Skip { then: stage, .. }) => stage.abandon(link),
+            Self::Ready(stage)
+            | Self::Skip(Skip { then: stage, .. })
+            | Self::Asked(Asked::Nothing(stage)) => stage.abandon(link),
             _ => {}
         }
         link.close(farewell.as_ref());

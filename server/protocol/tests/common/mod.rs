@@ -1,6 +1,10 @@
 //! Drives a session as a server would, with a policy that answers every Ask at once, and keeps
 //! what happened.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test driver unwraps is a failed test"
+)]
 
 use vmaild_protocol::{Action, Ask, Envelope, Reply, ReplyReader, Session, Settings};
 
