@@ -143,6 +143,8 @@ impl core::error::Error for MalformedReply {}
 pub struct ReplyReader {
     /// What was fed and is not yet a whole line.
     pending: Vec<u8>,
+    /// How much of it was searched for a line end.
+    searched: usize,
     /// The lines so far of the reply that is being read.
     lines: Vec<String>,
     /// Their octets.
@@ -170,8 +172,7 @@ impl ReplyReader {
 
     /// The next whole reply, or `None` when more must be fed.
     pub fn next_reply(&mut self) -> Result<Option<Reply>, MalformedReply> {
-        while let Some(end) = self.pending.iter().position(|&octet| octet == b'\n') {
-            let line: Vec<u8> = self.pending.drain(..=end).collect();
+        while let Some(line) = self.next_line() {
             self.size = self.size.saturating_add(line.len());
             let line = line.trim_ascii_end();
             let (code, last, text) = read_line(line).ok_or(MalformedReply::NoCode)?;
@@ -195,6 +196,18 @@ impl ReplyReader {
             return Err(MalformedReply::TooLong);
         }
         Ok(None)
+    }
+
+    /// A line with its end; each octet is looked at once, however it was cut.
+    fn next_line(&mut self) -> Option<Vec<u8>> {
+        let mut unsearched = self.pending.iter().skip(self.searched);
+        let Some(end) = unsearched.position(|&octet| octet == b'\n') else {
+            self.searched = self.pending.len();
+            return None;
+        };
+        let end = self.searched.saturating_add(end);
+        self.searched = 0;
+        Some(self.pending.drain(..=end).collect())
     }
 }
 

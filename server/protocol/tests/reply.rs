@@ -1,4 +1,5 @@
 //! Replies: written for strict readers, read from careless writers.
+#![expect(clippy::indexing_slicing, reason = "what panics here is a failed test")]
 use rstest::rstest;
 use vmaild_protocol::reply::{MalformedReply, Reply, ReplyReader};
 
