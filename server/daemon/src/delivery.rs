@@ -1,1 +1,3 @@
-//! delivery
+//! Delivery.
+
+pub mod smtp;
