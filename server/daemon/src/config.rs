@@ -15,12 +15,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use master_cf::port_number;
 pub use mistake::Mistake;
 pub use params::{Network, Params};
-pub use sasl::PasswordTable;
-pub(crate) use master_cf::port_number;
 
 use crate::policy::restrictions;
+use crate::tables::Maps;
 use crate::tables::source::Tables;
 use main_cf::Settings;
 use mistake::Place;
@@ -46,8 +46,8 @@ pub struct Service {
     pub addresses: Vec<SocketAddr>,
     /// main.cf with the service's own `-o name=value`.
     pub params: Arc<Params>,
-    /// Where passwords are looked up; `None` where smtpd_sasl_auth_enable is off.
-    pub passwords: Option<PasswordTable>,
+    /// Where the crypt(3) hashes of users are; `None` where smtpd_sasl_auth_enable is off.
+    pub passwords: Option<Maps>,
     place: Place,
 }
 
@@ -72,7 +72,7 @@ impl Config {
         params::report_unhonoured(&main, &mut warnings);
         let mut tables = Tables::new(folder);
         let base = Scope::new(folder, &main, "").read(&mut tables, &mut mistakes, &mut warnings);
-        let mut passwords: Option<Option<PasswordTable>> = None;
+        let mut passwords: Option<Option<Maps>> = None;
         let mut services = Vec::new();
         for entry in entries {
             let mut settings = main.clone();
@@ -83,7 +83,9 @@ impl Config {
             }
             params::report_unhonoured(&own, &mut warnings);
             let scope = Scope::new(folder, &settings, &entry.name);
-            let Some(params) = scope.read(&mut tables, &mut mistakes, &mut warnings) else { continue };
+            let Some(params) = scope.read(&mut tables, &mut mistakes, &mut warnings) else {
+                continue;
+            };
             mistakes.extend(relay_hole(&params, &settings, &main_file, &entry));
             let passwords = if params.smtpd_sasl_auth_enable {
                 let open = || sasl::read(folder, &params, &mut tables, &mut mistakes);
@@ -99,16 +101,24 @@ impl Config {
                 }
             };
             let params = Arc::new(params);
-            services.push(Service { name: entry.name, addresses, params, passwords, place: entry.place });
+            services.push(Service {
+                name: entry.name,
+                addresses,
+                params,
+                passwords,
+                place: entry.place,
+            });
         }
         for list in [&mut mistakes, &mut warnings] {
             list.sort();
             list.dedup();
         }
         match base {
-            Some(params) if mistakes.is_empty() => {
-                Ok(Self { params: Arc::new(params), services, warnings })
-            }
+            Some(params) if mistakes.is_empty() => Ok(Self {
+                params: Arc::new(params),
+                services,
+                warnings,
+            }),
             _ => Err(mistakes),
         }
     }
@@ -124,8 +134,16 @@ impl Service {
 
 /// A service whose restrictions let a stranger's mail for other domains through (smtpd(8) refuses
 /// to work then, with these words).
-fn relay_hole(params: &Params, settings: &Settings, main: &Path, entry: &master_cf::Entry) -> Option<Mistake> {
-    let lists = [&params.smtpd_relay_restrictions, &params.smtpd_recipient_restrictions];
+fn relay_hole(
+    params: &Params,
+    settings: &Settings,
+    main: &Path,
+    entry: &master_cf::Entry,
+) -> Option<Mistake> {
+    let lists = [
+        &params.smtpd_relay_restrictions,
+        &params.smtpd_recipient_restrictions,
+    ];
     if lists.iter().any(|list| restrictions::stops_relaying(list)) {
         return None;
     }
@@ -143,9 +161,15 @@ fn relay_hole(params: &Params, settings: &Settings, main: &Path, entry: &master_
 }
 
 fn addresses(params: &Params, entry: &master_cf::Entry) -> Result<Vec<SocketAddr>, String> {
-    let with_port = |ips: Vec<IpAddr>| ips.into_iter().map(|ip| SocketAddr::new(ip, entry.port)).collect();
+    let with_port = |ips: Vec<IpAddr>| {
+        ips.into_iter()
+            .map(|ip| SocketAddr::new(ip, entry.port))
+            .collect()
+    };
     let Some(host) = &entry.host else {
-        return Ok(with_port(params.inet_interfaces.addresses(params.inet_protocols)));
+        return Ok(with_port(
+            params.inet_interfaces.addresses(params.inet_protocols),
+        ));
     };
     match host.as_str() {
         "" | "*" => Ok(with_port(vec![Ipv4Addr::UNSPECIFIED.into()])),
@@ -153,16 +177,17 @@ fn addresses(params: &Params, entry: &master_cf::Entry) -> Result<Vec<SocketAddr
         "ip6-localhost" => Ok(with_port(vec![Ipv6Addr::LOCALHOST.into()])),
         host => match host.parse() {
             Ok(ip) => Ok(with_port(vec![ip])),
-            Err(_) => Err(format!("host {host:?} of service {:?}, expected an address", entry.name)),
+            Err(_) => Err(format!(
+                "host {host:?} of service {:?}, expected an address",
+                entry.name
+            )),
         },
     }
 }
 
 /// Reads a small file's first line, as Debian's `myorigin = /etc/mailname` asks.
 pub(crate) fn first_line(path: &PathBuf) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
-
-#[cfg(test)]
-mod tests;

@@ -51,7 +51,15 @@ pub fn line(program: &str, text: &str) {
 /// Text that cannot forge a line or upset a terminal: printable ASCII stays, the rest becomes `?`.
 #[must_use]
 pub fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
+    text.chars()
+        .map(|c| {
+            if c == ' ' || c.is_ascii_graphic() {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect()
 }
 
 /// Chooses where lines go (postconf(5) maillog_file; `None` is standard error).
@@ -74,7 +82,9 @@ pub fn start() {
     let (sender, receiver) = sync_channel(WAITING_LINES);
     if WRITER.set(sender).is_ok() {
         // Without the thread, lines wait in the channel and are dropped; mail is served all the same.
-        let _ = thread::Builder::new().name("log".into()).spawn(move || pump(&receiver));
+        let _ = thread::Builder::new()
+            .name("log".into())
+            .spawn(move || pump(&receiver));
     }
 }
 
@@ -125,7 +135,10 @@ fn pump(receiver: &Receiver<Entry>) {
 
 fn write(lines: &[String]) {
     let now = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
-    let text: String = lines.iter().map(|line| format!("{now} {} {line}", host())).collect();
+    let text: String = lines
+        .iter()
+        .map(|line| format!("{now} {} {line}", host()))
+        .collect();
     let mut target = TARGET.lock().unwrap_or_else(PoisonError::into_inner);
     // There is nowhere to report that the log itself failed.
     let _ = match &mut *target {
@@ -139,7 +152,10 @@ fn write(lines: &[String]) {
 fn host() -> &'static str {
     static HOST: OnceLock<String> = OnceLock::new();
     HOST.get_or_init(|| {
-        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let name = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
         harmless(name.split('.').next().unwrap_or_default())
     })
 }

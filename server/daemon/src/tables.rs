@@ -54,7 +54,10 @@ impl Table {
             Kind::Fixed(table) => Ok(keys.iter().map(|key| table.get(key)).collect()),
         };
         answer.map_err(|reason| {
-            let failed = Failed { table: self.name.clone(), reason };
+            let failed = Failed {
+                table: self.name.clone(),
+                reason,
+            };
             log::line("smtpd", &format!("warning: {failed}"));
             failed
         })
@@ -76,6 +79,18 @@ impl Maps {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The one value of `static:value`, where that is all there is.
+    #[must_use]
+    pub fn fixed(&self) -> Option<&str> {
+        match self.0.as_ref() {
+            [table] => match &table.kind {
+                Kind::Fixed(fixed::Table::Static(value)) => Some(value),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Looks `key` up as it is (lower case, no extension handling).
@@ -112,7 +127,10 @@ impl Maps {
         keys: &[String],
         even_empty: bool,
     ) -> Result<Option<(usize, String)>, Failed> {
-        let keys: Vec<_> = (0..).zip(keys).filter_map(|(at, key)| Some((at, fold(key)?))).collect();
+        let keys: Vec<_> = (0..)
+            .zip(keys)
+            .filter_map(|(at, key)| Some((at, fold(key)?)))
+            .collect();
         let (places, mut keys): (Vec<usize>, Vec<String>) = keys.into_iter().unzip();
         let mut best = None;
         for table in self.0.iter() {
@@ -122,7 +140,8 @@ impl Maps {
             let values = table.ask(&keys).await?;
             for (at, value) in values.into_iter().enumerate() {
                 let Some(value) = value else { continue };
-                if even_empty && value.is_empty() || holds_something(&table.name, &keys[at], &value) {
+                if even_empty && value.is_empty() || holds_something(&table.name, &keys[at], &value)
+                {
                     best = Some((places[at], value));
                     // Tables that follow can only win with a key that goes before this one.
                     keys.truncate(at);
@@ -137,7 +156,11 @@ impl Maps {
 /// `user+ext@domain`, `user@domain`, `@domain`; only names where `domain` is empty.
 #[must_use]
 pub fn address_keys(local: &str, domain: &str, delimiter: Option<char>) -> Vec<String> {
-    let at = if domain.is_empty() { String::new() } else { format!("@{domain}") };
+    let at = if domain.is_empty() {
+        String::new()
+    } else {
+        format!("@{domain}")
+    };
     let mut keys = vec![format!("{local}{at}")];
     if let Some((user, _)) = split_extension(local, delimiter) {
         keys.push(format!("{user}{at}"));
@@ -167,7 +190,10 @@ fn fold(key: &str) -> Option<String> {
 fn holds_something(table: &str, key: &str, value: &str) -> bool {
     let holds = value.contains(|c: char| c != ',' && !c.is_whitespace());
     if !holds {
-        log::line("smtpd", &format!("warning: {table}: row of {key} has no value, and counts as absent"));
+        log::line(
+            "smtpd",
+            &format!("warning: {table}: row of {key} has no value, and counts as absent"),
+        );
     }
     holds
 }
@@ -204,8 +230,14 @@ mod tests {
     }
 
     fn inline(name: &str, rows: &[(&str, &str)]) -> Arc<Table> {
-        let rows = rows.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Arc::new(Table { name: name.to_owned(), kind: Kind::Fixed(fixed::Table::Inline(rows)) })
+        let rows = rows
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        Arc::new(Table {
+            name: name.to_owned(),
+            kind: Kind::Fixed(fixed::Table::Inline(rows)),
+        })
     }
 
     #[tokio::test]
@@ -222,9 +254,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_value_of_blanks_and_commas_is_no_row() {
-        let maps = Maps::new(vec![inline("t", &[("a@d", " ,, "), ("@d", "z@d"), ("q@d", "")])]);
-        assert_eq!(maps.find("a", "d", None).await.unwrap().as_deref(), Some("z@d"));
+        let maps = Maps::new(vec![inline(
+            "t",
+            &[("a@d", " ,, "), ("@d", "z@d"), ("q@d", "")],
+        )]);
+        assert_eq!(
+            maps.find("a", "d", None).await.unwrap().as_deref(),
+            Some("z@d")
+        );
         assert_eq!(maps.get("a@d").await.unwrap(), None);
-        assert_eq!(maps.find_even_empty("q", "d", None).await.unwrap().as_deref(), Some(""));
+        assert_eq!(
+            maps.find_even_empty("q", "d", None)
+                .await
+                .unwrap()
+                .as_deref(),
+            Some("")
+        );
     }
 }

@@ -57,7 +57,13 @@ impl Settings {
 
     /// Sets `name`, over whatever was there.
     pub(crate) fn set(&mut self, name: &str, text: &str, place: Place) {
-        self.0.insert(name.to_owned(), Setting { text: text.to_owned(), place });
+        self.0.insert(
+            name.to_owned(),
+            Setting {
+                text: text.to_owned(),
+                place,
+            },
+        );
     }
 
     /// The setting called `name`.
@@ -67,7 +73,11 @@ impl Settings {
 
     /// All settings, in the order of their lines.
     pub(crate) fn sorted(&self) -> Vec<(&str, &Setting)> {
-        let mut all: Vec<_> = self.0.iter().map(|(name, setting)| (name.as_str(), setting)).collect();
+        let mut all: Vec<_> = self
+            .0
+            .iter()
+            .map(|(name, setting)| (name.as_str(), setting))
+            .collect();
         all.sort_by(|a, b| a.1.place.cmp(&b.1.place));
         all
     }
@@ -81,7 +91,10 @@ pub(crate) fn read_text(file: &Path) -> Result<String, String> {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
 }
 
 /// Lines with their continuations joined, each with the number of its first line.
@@ -146,7 +159,11 @@ fn expand_within(
     Ok(out)
 }
 
-fn named(name: &str, value_of: &dyn Fn(&str) -> Option<String>, depth: usize) -> Result<String, String> {
+fn named(
+    name: &str,
+    value_of: &dyn Fn(&str) -> Option<String>,
+    depth: usize,
+) -> Result<String, String> {
     match value_of(name) {
         Some(value) => expand_within(&value, value_of, depth + 1),
         None => Ok(String::new()),
@@ -154,10 +171,16 @@ fn named(name: &str, value_of: &dyn Fn(&str) -> Option<String>, depth: usize) ->
 }
 
 /// What stands between `${` and `}`.
-fn braced(inside: &str, value_of: &dyn Fn(&str) -> Option<String>, depth: usize) -> Result<String, String> {
+fn braced(
+    inside: &str,
+    value_of: &dyn Fn(&str) -> Option<String>,
+    depth: usize,
+) -> Result<String, String> {
     let (name, condition) = leading_name(inside.trim());
     if name.is_empty() {
-        return Err(format!("${{{inside}}} is not understood, expected ${{name}} or ${{name?text}}"));
+        return Err(format!(
+            "${{{inside}}} is not understood, expected ${{name}} or ${{name?text}}"
+        ));
     }
     let value = named(name, value_of, depth)?;
     let chosen = match condition.chars().next() {
@@ -165,11 +188,19 @@ fn braced(inside: &str, value_of: &dyn Fn(&str) -> Option<String>, depth: usize)
         Some('?') => {
             let (then, behind) = alternative(&condition[1..])?;
             let otherwise = behind.strip_prefix(':').map(alternative).transpose()?;
-            if value.is_empty() { otherwise.map_or("", |(text, _)| text) } else { then }
+            if value.is_empty() {
+                otherwise.map_or("", |(text, _)| text)
+            } else {
+                then
+            }
         }
         Some(':') if value.is_empty() => alternative(&condition[1..])?.0,
         Some(':') => "",
-        Some(_) => return Err(format!("${{{inside}}} is not understood, expected ${{name?text}}")),
+        Some(_) => {
+            return Err(format!(
+                "${{{inside}}} is not understood, expected ${{name?text}}"
+            ));
+        }
     };
     expand_within(chosen, value_of, depth + 1)
 }
@@ -184,7 +215,9 @@ fn alternative(text: &str) -> Result<(&str, &str), String> {
 }
 
 fn leading_name(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -229,4 +262,3 @@ pub(crate) fn words(text: &str) -> Vec<&str> {
     words.extend(start.map(|from| &text[from..]));
     words
 }
-

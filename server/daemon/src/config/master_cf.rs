@@ -61,7 +61,9 @@ fn entry(line: &str, place: &Place) -> Result<Option<Entry>, String> {
         ("inet", "smtpd") => {}
         ("unix" | "unix-dgram" | "fifo" | "pass", _) => return Ok(None),
         ("inet", other) => {
-            return Err(format!("command {other:?} cannot serve a port, expected smtpd"));
+            return Err(format!(
+                "command {other:?} cannot serve a port, expected smtpd"
+            ));
         }
         (other, _) => return Err(format!("type {other:?}, expected inet, unix, fifo or pass")),
     }
@@ -69,10 +71,17 @@ fn entry(line: &str, place: &Place) -> Result<Option<Entry>, String> {
         Some((host, port)) => (Some(host.trim_matches(['[', ']']).to_owned()), port),
         None => (None, name.as_str()),
     };
-    let port = port_number(port)
-        .ok_or_else(|| format!("unknown port {port:?}, expected a number, smtp, smtps, submission or submissions"))?;
+    let port = port_number(port).ok_or_else(|| {
+        format!("unknown port {port:?}, expected a number, smtp, smtps, submission or submissions")
+    })?;
     let overrides = overrides(rest)?;
-    Ok(Some(Entry { name: name.clone(), host, port, overrides, place: place.clone() }))
+    Ok(Some(Entry {
+        name: name.clone(),
+        host,
+        port,
+        overrides,
+        place: place.clone(),
+    }))
 }
 
 /// A port by number or by the few names that mail has (services(5)).
@@ -82,7 +91,10 @@ pub(crate) fn port_number(text: &str) -> Option<u16> {
         "smtps" | "submissions" | "urd" => Some(465),
         "submission" | "msa" => Some(587),
         "lmtp" => Some(24),
-        _ => text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit())),
+        _ => text
+            .parse()
+            .ok()
+            .filter(|_| text.bytes().all(|b| b.is_ascii_digit())),
     }
 }
 
@@ -122,7 +134,10 @@ fn arguments(line: &str) -> Result<Vec<String>, String> {
             let (inside, behind) = bracketed(rest, '{')?;
             (inside.trim(), behind)
         } else {
-            rest.split_at(rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len()))
+            rest.split_at(
+                rest.find(|c: char| c.is_ascii_whitespace())
+                    .unwrap_or(rest.len()),
+            )
         };
         found.push(argument.to_owned());
         rest = rest.trim_start();
@@ -149,7 +164,11 @@ mod tests {
     #[case("127.0.0.1:2525 inet n - n - - smtpd", Some("127.0.0.1"), 2525)]
     #[case("[::1]:submission inet n - n - - smtpd -v", Some("::1"), 587)]
     #[case("submissions inet n - n - - smtpd", None, 465)]
-    fn a_service_has_a_host_and_a_port(#[case] line: &str, #[case] host: Option<&str>, #[case] port: u16) {
+    fn a_service_has_a_host_and_a_port(
+        #[case] line: &str,
+        #[case] host: Option<&str>,
+        #[case] port: u16,
+    ) {
         let entry = one(line).unwrap();
         assert_eq!((entry.host.as_deref(), entry.port), (host, port));
     }

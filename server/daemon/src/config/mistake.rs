@@ -14,7 +14,10 @@ pub struct Place {
 
 impl Place {
     pub(crate) fn new(file: &Path, line: u32) -> Self {
-        Self { file: Arc::new(file.to_owned()), line }
+        Self {
+            file: Arc::new(file.to_owned()),
+            line,
+        }
     }
 
     pub(crate) fn file(file: &Path) -> Self {
@@ -43,6 +46,9 @@ pub struct Mistake {
 
 impl Mistake {
     pub(crate) fn new(place: &Place, text: impl Into<String>) -> Self {
-        Self { place: place.clone(), text: text.into() }
+        Self {
+            place: place.clone(),
+            text: text.into(),
+        }
     }
 }

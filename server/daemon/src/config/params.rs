@@ -36,6 +36,15 @@ pub struct Protocols {
 }
 
 impl Interfaces {
+    /// The address is surely one of the server's own.
+    #[must_use]
+    pub fn includes(&self, ip: IpAddr) -> bool {
+        match self {
+            Self::All => ip.is_loopback(),
+            Self::These(list) => list.contains(&ip),
+        }
+    }
+
     /// What to listen on.
     #[must_use]
     pub fn addresses(&self, protocols: Protocols) -> Vec<IpAddr> {
@@ -46,7 +55,13 @@ impl Interfaces {
             Self::These(list) => list
                 .iter()
                 .copied()
-                .filter(|ip| if ip.is_ipv4() { protocols.ipv4 } else { protocols.ipv6 })
+                .filter(|ip| {
+                    if ip.is_ipv4() {
+                        protocols.ipv4
+                    } else {
+                        protocols.ipv6
+                    }
+                })
                 .collect(),
         }
     }
@@ -149,7 +164,7 @@ parameters! {
     virtual_maildir_limit_message: String = "Sorry, the user's maildir has overdrawn his diskspace quota, please try again later"; "What a sender reads when a mailbox is full."
     virtual_overquota_bounce: bool = "no"; "Mail for a full mailbox goes back at once, rather than being tried again."
     virtual_create_maildirsize: bool = "no"; "Keep the maildirsize file of Maildir++."
-    virtual_mailbox_extended: bool = "${virtual_maildir_extended:no}"; "Maildir++: names of messages carry their size."
+    virtual_mailbox_extended: bool = "$virtual_maildir_extended"; "Maildir++: names of messages carry their size."
     virtual_maildir_extended: bool = "no"; "The later name of virtual_mailbox_extended."
     virtual_alias_expansion_limit: usize = "1000", at least 1; "Addresses that one recipient may become."
     virtual_alias_recursion_limit: usize = "1000", at least 1; "Forwardings that may follow each other."
@@ -193,7 +208,8 @@ parameters! {
     line_length_limit: usize = "2048", at least 512; "Longer command lines are cut."
     smtpd_sasl_auth_enable: bool = "no"; "Offer AUTH."
     smtpd_sasl_type: String = "cyrus"; "Only cyrus: its files are read, the work is done here."
-    smtpd_sasl_path: String = "smtpd"; "The name of the file in sasl/, without .conf."
+    smtpd_sasl_path: String = "smtpd"; "The name of the file in cyrus_sasl_config_path, without .conf."
+    cyrus_sasl_config_path: PathBuf = "sasl"; "The folder of smtpd.conf."
     smtpd_sasl_local_domain: String = ""; "Appended to user names without a domain."
     smtpd_sasl_security_options: String = "noanonymous"; "noplaintext would leave no mechanism; noanonymous is always so."
     smtpd_sasl_tls_security_options: String = "$smtpd_sasl_security_options"; "The same under TLS."
@@ -213,7 +229,9 @@ impl Params {
     /// The client is in mynetworks.
     #[must_use]
     pub fn is_neighbour(&self, ip: IpAddr) -> bool {
-        self.mynetworks.iter().any(|network| values::within(network, ip))
+        self.mynetworks
+            .iter()
+            .any(|network| values::within(network, ip))
     }
 
     /// STARTTLS or implicit TLS is wanted.
@@ -228,11 +246,25 @@ impl Params {
 }
 
 const fn irrelevant(name: &'static str, what: &'static str) -> Row {
-    Row { name, default: "", kind: "", least: 0, what, status: Status::Irrelevant }
+    Row {
+        name,
+        default: "",
+        kind: "",
+        least: 0,
+        what,
+        status: Status::Irrelevant,
+    }
 }
 
 const fn not_honoured(name: &'static str, what: &'static str) -> Row {
-    Row { name, default: "", kind: "", least: 0, what, status: Status::NotHonoured }
+    Row {
+        name,
+        default: "",
+        kind: "",
+        least: 0,
+        what,
+        status: Status::NotHonoured,
+    }
 }
 
 const NO_LOCAL: &str = "there is no delivery to system users here";
@@ -245,7 +277,10 @@ const NO_REWRITING: &str = "addresses and headers are not rewritten";
 static OTHERS: &[Row] = &[
     irrelevant("alias_database", NO_LOCAL),
     irrelevant("alias_maps", NO_LOCAL),
-    irrelevant("append_dot_mydomain", "mail submitted by system users is not handled here"),
+    irrelevant(
+        "append_dot_mydomain",
+        "mail submitted by system users is not handled here",
+    ),
     irrelevant("biff", NO_LOCAL),
     irrelevant("command_directory", NO_PROGRAM),
     irrelevant("compatibility_level", "there is one level of behaviour"),
@@ -257,7 +292,11 @@ static OTHERS: &[Row] = &[
     irrelevant("home_mailbox", NO_LOCAL),
     irrelevant("html_directory", NO_PROGRAM),
     irrelevant("local_recipient_maps", NO_LOCAL),
-    irrelevant("mail_owner", "with static: tables, virtual_uid_maps says who vmaild runs as"),
+    irrelevant("local_transport", NO_LOCAL),
+    irrelevant(
+        "mail_owner",
+        "with static: tables, virtual_uid_maps says who vmaild runs as",
+    ),
     irrelevant("mail_spool_directory", NO_LOCAL),
     irrelevant("mailbox_command", NO_LOCAL),
     irrelevant("mailbox_size_limit", NO_LOCAL),
@@ -266,6 +305,10 @@ static OTHERS: &[Row] = &[
     irrelevant("meta_directory", NO_PROGRAM),
     irrelevant("milter_macro_daemon_name", "no milter is asked"),
     irrelevant("newaliases_path", NO_PROGRAM),
+    irrelevant(
+        "notify_classes",
+        "nobody is notified of what goes wrong; the log says it",
+    ),
     irrelevant("proxy_read_maps", SQL_IS_SHARED),
     irrelevant("proxy_write_maps", SQL_IS_SHARED),
     irrelevant("readme_directory", NO_PROGRAM),
@@ -273,15 +316,27 @@ static OTHERS: &[Row] = &[
     irrelevant("sendmail_path", NO_PROGRAM),
     irrelevant("setgid_group", NO_PROGRAM),
     irrelevant("shlib_directory", NO_PROGRAM),
-    irrelevant("smtp_tls_CAfile", "certificates of next hops are not verified"),
-    irrelevant("smtp_tls_CApath", "certificates of next hops are not verified"),
+    irrelevant(
+        "smtp_tls_CAfile",
+        "certificates of next hops are not verified",
+    ),
+    irrelevant(
+        "smtp_tls_CApath",
+        "certificates of next hops are not verified",
+    ),
     irrelevant("smtp_tls_session_cache_database", NO_CACHE),
     irrelevant("smtpd_tls_session_cache_database", NO_CACHE),
     irrelevant("smtp_use_tls", "smtp_tls_security_level decides"),
     irrelevant("syslog_name", "the log says postfix/smtpd and the like"),
     irrelevant("unknown_local_recipient_reject_code", "it is 550"),
-    irrelevant("virtual_minimum_uid", "mailboxes belong to whom virtual_uid_maps says"),
-    irrelevant("smtpd_tls_loglevel", "the log says of each session whether it had TLS"),
+    irrelevant(
+        "virtual_minimum_uid",
+        "mailboxes belong to whom virtual_uid_maps says",
+    ),
+    irrelevant(
+        "smtpd_tls_loglevel",
+        "the log says of each session whether it had TLS",
+    ),
     irrelevant("smtpd_tls_received_header", "Received always says it"),
     not_honoured("always_bcc", "no copies are sent"),
     not_honoured("body_checks", NO_FILTER),
@@ -290,27 +345,44 @@ static OTHERS: &[Row] = &[
     not_honoured("default_transport", "mail for other domains goes by smtp"),
     not_honoured("disable_vrfy_command", "VRFY answers as RCPT would"),
     not_honoured("header_checks", NO_FILTER),
-    not_honoured("local_transport", "mydestination has forwardings and postmaster only"),
     not_honoured("luser_relay", NO_LOCAL),
     not_honoured("masquerade_domains", NO_REWRITING),
     not_honoured("non_smtpd_milters", NO_FILTER),
     not_honoured("recipient_bcc_maps", "no copies are sent"),
     not_honoured("recipient_canonical_maps", NO_REWRITING),
-    not_honoured("relay_recipient_maps", "every recipient in relay_domains is taken"),
+    not_honoured(
+        "relay_recipient_maps",
+        "every recipient in relay_domains is taken",
+    ),
     not_honoured("relay_transport", "mail for relay_domains goes by smtp"),
     not_honoured("relocated_maps", "recipients that moved are unknown"),
     not_honoured("sender_bcc_maps", "no copies are sent"),
     not_honoured("sender_canonical_maps", NO_REWRITING),
     not_honoured("smtp_sasl_auth_enable", "no login is made at next hops"),
     not_honoured("smtp_sasl_password_maps", "no login is made at next hops"),
-    not_honoured("smtpd_data_restrictions", "restrictions are asked at RCPT only"),
-    not_honoured("smtpd_end_of_data_restrictions", "restrictions are asked at RCPT only"),
-    not_honoured("smtpd_etrn_restrictions", "ETRN asks smtpd_client_restrictions only"),
+    not_honoured(
+        "smtpd_data_restrictions",
+        "restrictions are asked at RCPT only",
+    ),
+    not_honoured(
+        "smtpd_end_of_data_restrictions",
+        "restrictions are asked at RCPT only",
+    ),
+    not_honoured(
+        "smtpd_etrn_restrictions",
+        "ETRN asks smtpd_client_restrictions only",
+    ),
     not_honoured("smtpd_milters", NO_FILTER),
-    not_honoured("smtpd_sender_login_maps", "a user may send under any address"),
+    not_honoured(
+        "smtpd_sender_login_maps",
+        "a user may send under any address",
+    ),
     not_honoured("smtpd_tls_mandatory_protocols", "TLS is 1.2 or 1.3"),
     not_honoured("smtpd_tls_protocols", "TLS is 1.2 or 1.3"),
-    not_honoured("virtual_transport", "mail for virtual_mailbox_domains goes into Maildirs"),
+    not_honoured(
+        "virtual_transport",
+        "mail for virtual_mailbox_domains goes into Maildirs",
+    ),
 ];
 
 /// The row of a parameter.
@@ -323,12 +395,17 @@ pub(super) fn report_unhonoured(settings: &Settings, warnings: &mut Vec<Mistake>
     let all = settings.sorted();
     for (name, setting) in &all {
         let text = match row(name) {
-            Some(Row { status: Status::Honoured | Status::Irrelevant, .. }) => continue,
+            Some(Row {
+                status: Status::Honoured | Status::Irrelevant,
+                ..
+            }) => continue,
             Some(_) if setting.text.is_empty() => continue,
             Some(row) => format!("{name} is not honoured: {}", row.what),
             // An administrator's own name is there for others to refer to.
             None if all.iter().any(|(_, other)| refers_to(&other.text, name)) => continue,
-            None => format!("{name} is not known and does nothing; vmaild --help-parameters lists what is"),
+            None => format!(
+                "{name} is not known and does nothing; vmaild --help-parameters lists what is"
+            ),
         };
         warnings.push(Mistake::new(&setting.place, text));
     }
@@ -345,13 +422,20 @@ fn refers_to(text: &str, name: &str) -> bool {
 /// The manual of all parameters, as text.
 #[must_use]
 pub fn manual() -> String {
-    let mut text = String::from("Parameters of main.cf that are honoured, with type and default:\n\n");
+    let mut text =
+        String::from("Parameters of main.cf that are honoured, with type and default:\n\n");
     for row in HONOURED {
-        text.push_str(&format!("{} ({}; {:?})\n    {}\n", row.name, row.kind, row.default, row.what));
+        text.push_str(&format!(
+            "{} ({}; {:?})\n    {}\n",
+            row.name, row.kind, row.default, row.what
+        ));
     }
     for (status, title) in [
         (Status::NotHonoured, "Warned about where they are set:"),
-        (Status::Irrelevant, "Passed over, because they change nothing here:"),
+        (
+            Status::Irrelevant,
+            "Passed over, because they change nothing here:",
+        ),
     ] {
         text.push_str(&format!("\n{title}\n\n"));
         for row in OTHERS.iter().filter(|row| row.status == status) {

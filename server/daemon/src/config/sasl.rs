@@ -16,22 +16,19 @@ use crate::tables::source::Tables;
 use crate::tables::sql::Statement;
 use crate::tables::{Kind, Maps, Table, mysql, sqlite};
 
-/// Where a user's crypt(3) hash is found, by the user's full address.
-#[derive(Debug, Clone)]
-pub struct PasswordTable {
-    /// Key: the user name; value: the hash.
-    pub hashes: Maps,
-    /// mech_list: AUTH PLAIN and AUTH LOGIN. `vmaild` has these two.
-    pub mechanisms: Vec<String>,
-}
-
-/// Reads both files; what is wrong is added to `mistakes`.
-pub(super) fn read(folder: &Path, params: &Params, tables: &mut Tables, mistakes: &mut Vec<Mistake>) -> Option<PasswordTable> {
-    let conf = folder.join("sasl").join(format!("{}.conf", params.smtpd_sasl_path));
-    let mechanisms = smtpd_conf(&conf, mistakes);
-    let pam = pam_file(folder);
-    let hashes = pam_smtp(&pam, tables, mistakes);
-    Some(PasswordTable { hashes: hashes?, mechanisms: mechanisms? })
+/// Reads both files: the table of crypt(3) hashes, by the user's full address. What is wrong is added
+/// to `mistakes`.
+pub(super) fn read(
+    folder: &Path,
+    params: &Params,
+    tables: &mut Tables,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Maps> {
+    let conf = params
+        .cyrus_sasl_config_path
+        .join(format!("{}.conf", params.smtpd_sasl_path));
+    smtpd_conf(&conf, mistakes);
+    pam_smtp(&pam_file(folder), tables, mistakes)
 }
 
 /// pam.d/smtp in the configuration's folder, or beside it as in /etc.
@@ -44,32 +41,41 @@ fn pam_file(folder: &Path) -> PathBuf {
     }
 }
 
-fn smtpd_conf(file: &Path, mistakes: &mut Vec<Mistake>) -> Option<Vec<String>> {
-    let mut mistake = |place: &Place, text: String| mistakes.push(Mistake::new(place, text));
-    let text = read_text(file).map_err(|reason| mistake(&Place::file(file), reason)).ok()?;
+fn smtpd_conf(file: &Path, mistakes: &mut Vec<Mistake>) {
+    let text = match read_text(file) {
+        Ok(text) => text,
+        Err(reason) => return mistakes.push(Mistake::new(&Place::file(file), reason)),
+    };
     let mut checked_by = None;
-    let mut mechanisms = vec!["PLAIN".to_owned(), "LOGIN".to_owned()];
     for (number, line) in (1..).zip(text.lines()) {
-        let place = Place::new(file, number);
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let Some((name, value)) = line.split_once(':') else {
-            mistake(&place, format!("{line:?}, expected name: value"));
+        let mut mistake =
+            |text: String| mistakes.push(Mistake::new(&Place::new(file, number), text));
+        let Some((name, value)) = line
+            .split_once(':')
+            .map(|(name, value)| (name.trim(), value.trim()))
+        else {
+            mistake(format!("{line:?}, expected name: value"));
             continue;
         };
-        match name.trim() {
-            "pwcheck_method" if value.trim() == "saslauthd" => checked_by = Some(()),
+        match name {
             "pwcheck_method" => {
-                mistake(&place, format!("pwcheck_method: {}, expected saslauthd", value.trim()));
-                checked_by = Some(());
+                checked_by = Some(value);
+                if value != "saslauthd" {
+                    mistake(format!("pwcheck_method: {value}, expected saslauthd"));
+                }
             }
             "mech_list" => {
-                mechanisms = value.split_whitespace().map(str::to_ascii_uppercase).collect();
-                let known = ["PLAIN", "LOGIN"];
-                if mechanisms.is_empty() || !mechanisms.iter().all(|name| known.contains(&name.as_str())) {
-                    mistake(&place, format!("mech_list:{value}, expected plain, login or both"));
+                let mut mechanisms: Vec<_> = value
+                    .split_whitespace()
+                    .map(str::to_ascii_lowercase)
+                    .collect();
+                mechanisms.sort();
+                if mechanisms != ["login", "plain"] {
+                    mistake(format!("mech_list: {value}, expected plain login"));
                 }
             }
             // With pwcheck_method: saslauthd the lines of the auxprop plugins are dead in Cyrus too.
@@ -77,9 +83,9 @@ fn smtpd_conf(file: &Path, mistakes: &mut Vec<Mistake>) -> Option<Vec<String>> {
         }
     }
     if checked_by.is_none() {
-        mistake(&Place::file(file), "pwcheck_method is missing, expected pwcheck_method: saslauthd".to_owned());
+        let text = "pwcheck_method is missing, expected pwcheck_method: saslauthd";
+        mistakes.push(Mistake::new(&Place::file(file), text));
     }
-    Some(mechanisms)
 }
 
 fn pam_smtp(file: &Path, tables: &mut Tables, mistakes: &mut Vec<Mistake>) -> Option<Maps> {
@@ -95,7 +101,9 @@ fn pam_smtp(file: &Path, tables: &mut Tables, mistakes: &mut Vec<Mistake>) -> Op
     for (number, line) in super::main_cf::logical_lines(&text.replace("\\\n", " ")) {
         let place = Place::new(file, number);
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let ["auth", _, module, options @ ..] = fields.as_slice() else { continue };
+        let ["auth", _, module, options @ ..] = fields.as_slice() else {
+            continue;
+        };
         return match Module::new(module, options).and_then(|module| module.table(tables)) {
             Ok(table) => Some(Maps::new(vec![Arc::new(table)])),
             Err(text) => {
@@ -104,7 +112,10 @@ fn pam_smtp(file: &Path, tables: &mut Tables, mistakes: &mut Vec<Mistake>) -> Op
             }
         };
     }
-    mistakes.push(Mistake::new(&Place::file(file), format!("no auth line, {expected}")));
+    mistakes.push(Mistake::new(
+        &Place::file(file),
+        format!("no auth line, {expected}"),
+    ));
     None
 }
 
@@ -123,7 +134,8 @@ impl<'a> Module<'a> {
         for option in options {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             match key {
-                "user" | "passwd" | "host" | "db" | "database" | "table" | "usercolumn" | "passwdcolumn" => {
+                "user" | "passwd" | "host" | "db" | "database" | "table" | "usercolumn"
+                | "passwdcolumn" => {
                     pairs.push((key, value));
                 }
                 "crypt" if value == "1" => pairs.push((key, value)),
@@ -132,18 +144,32 @@ impl<'a> Module<'a> {
                 other => return Err(format!("option {other:?} is not supported")),
             }
         }
-        let module = Self { name, options: pairs };
+        let module = Self {
+            name,
+            options: pairs,
+        };
         module.option("crypt")?;
         Ok(module)
     }
 
     fn option(&self, name: &str) -> Result<String, String> {
-        let found = self.options.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        found.filter(|value| !value.is_empty()).ok_or_else(|| format!("{name}= is missing"))
+        let found = self
+            .options
+            .iter()
+            .rev()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| (*value).to_owned());
+        found
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| format!("{name}= is missing"))
     }
 
     fn table(&self, tables: &mut Tables) -> Result<Table, String> {
-        let [table, user, password] = [self.option("table")?, self.option("usercolumn")?, self.option("passwdcolumn")?];
+        let [table, user, password] = [
+            self.option("table")?,
+            self.option("usercolumn")?,
+            self.option("passwdcolumn")?,
+        ];
         let query = format!("SELECT {password} FROM {table} WHERE {user} = '%s'");
         let statement = Statement::compile(&query)?;
         let kind = if self.name == "pam_sqlite3.so" {
@@ -151,14 +177,23 @@ impl<'a> Module<'a> {
             Kind::Sqlite(sqlite::Table::new(tables.file(&path), statement))
         } else {
             let login = Login {
-                hosts: self.option("host").unwrap_or_else(|_| "localhost".to_owned()),
+                hosts: self
+                    .option("host")
+                    .unwrap_or_else(|_| "localhost".to_owned()),
                 user: self.option("user")?,
                 password: self.option("passwd").unwrap_or_default(),
                 database: self.option("db")?,
             };
             let exact = format!("{query} AND CAST(CONVERT({user} USING utf8mb4) AS BINARY) = '%s'");
-            Kind::Mysql(mysql::Table::new(tables.servers(login)?, statement, Some(Statement::compile(&exact)?)))
+            Kind::Mysql(mysql::Table::new(
+                tables.servers(login)?,
+                statement,
+                Some(Statement::compile(&exact)?),
+            ))
         };
-        Ok(Table { name: format!("pam.d/smtp:{table}"), kind })
+        Ok(Table {
+            name: format!("pam.d/smtp:{table}"),
+            kind,
+        })
     }
 }

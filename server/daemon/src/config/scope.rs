@@ -26,7 +26,11 @@ pub(crate) struct Reader<'a, 'b> {
 
 impl<'a> Scope<'a> {
     pub(crate) fn new(folder: &'a Path, settings: &'a Settings, service: &'a str) -> Self {
-        Self { folder, settings, service }
+        Self {
+            folder,
+            settings,
+            service,
+        }
     }
 
     /// All parameters; `None` when one of them is a mistake.
@@ -36,7 +40,12 @@ impl<'a> Scope<'a> {
         mistakes: &mut Vec<Mistake>,
         warnings: &mut Vec<Mistake>,
     ) -> Option<Params> {
-        let mut reader = Reader { scope: self, tables, mistakes, warnings };
+        let mut reader = Reader {
+            scope: self,
+            tables,
+            mistakes,
+            warnings,
+        };
         // The tables need to know how long a lookup may take before the first of them is opened.
         let row = params::row("vmaild_lookup_time_limit")?;
         if let Some(limit) = reader.value(row) {
@@ -57,9 +66,15 @@ impl<'a> Scope<'a> {
             "system_hostname" => Some(system_hostname()),
             "parent_of_myhostname" => {
                 let host = expand("$myhostname", &|name| self.text_of(name)).ok()?;
-                Some(host.split_once('.').map_or("localdomain", |(_, parent)| parent).to_owned())
+                Some(
+                    host.split_once('.')
+                        .map_or("localdomain", |(_, parent)| parent)
+                        .to_owned(),
+                )
             }
-            _ => params::row(name).filter(|row| row.status == Status::Honoured).map(|row| row.default.to_owned()),
+            _ => params::row(name)
+                .filter(|row| row.status == Status::Honoured)
+                .map(|row| row.default.to_owned()),
         }
     }
 }
@@ -68,7 +83,10 @@ impl Reader<'_, '_> {
     /// The value of the parameter in `row`, set or default.
     pub(crate) fn value<T: Value>(&mut self, row: &Row) -> Option<T> {
         let setting = self.scope.settings.get(row.name);
-        let place = setting.map_or_else(|| Place::file(&self.scope.folder.join("main.cf")), |s| s.place.clone());
+        let place = setting.map_or_else(
+            || Place::file(&self.scope.folder.join("main.cf")),
+            |s| s.place.clone(),
+        );
         let text = setting.map_or(row.default, |setting| &setting.text);
         let unknown = RefCell::new(Vec::new());
         let value_of = |name: &str| {
@@ -80,23 +98,38 @@ impl Reader<'_, '_> {
         };
         let expanded = expand(text, &value_of);
         for name in unknown.into_inner() {
-            let text = format!("${name} in {} is not set anywhere and counts as empty", row.name);
+            let text = format!(
+                "${name} in {} is not set anywhere and counts as empty",
+                row.name
+            );
             self.warnings.push(Mistake::new(&place, text));
         }
         let parsed = expanded.and_then(|text| {
             let value = T::parse(text.trim(), row, self)?;
             match value.magnitude() {
-                Some(number) if number < row.least => Err(format!("{text:?}, expected {} or more", row.least)),
+                Some(number) if number < row.least => {
+                    Err(format!("{text:?}, expected {} or more", row.least))
+                }
                 _ => Ok(value),
             }
         });
         parsed
-            .map_err(|text| self.mistakes.push(Mistake::new(&place, format!("{} = {text}", row.name))))
+            .map_err(|text| {
+                self.mistakes
+                    .push(Mistake::new(&place, format!("{} = {text}", row.name)))
+            })
             .ok()
     }
 }
 
 fn system_hostname() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.contains('.') { name } else { format!("{name}.localdomain") }
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    if name.contains('.') {
+        name
+    } else {
+        format!("{name}.localdomain")
+    }
 }

@@ -31,13 +31,21 @@ impl Value for String {
     fn parse(text: &str, row: &Row, reader: &mut Reader<'_, '_>) -> Result<Self, String> {
         match (row.name, text) {
             // postconf(5) myorigin: on Debian it is written in a file.
-            ("myorigin", file) if file.starts_with('/') => super::first_line(&reader.scope.folder.join(file)),
+            ("myorigin", file) if file.starts_with('/') => {
+                super::first_line(&reader.scope.folder.join(file))
+            }
             ("myhostname" | "myorigin", name) if !vmaild_protocol::address::is_domain(name) => {
                 Err(format!("{name:?}, expected a domain name"))
             }
-            ("smtpd_sasl_type", other) if other != "cyrus" => Err(format!("{other:?}, expected cyrus")),
-            ("relayhost", hop) if !hop.is_empty() && crate::policy::resolve::next_hop(hop).is_none() => {
-                Err(format!("{hop:?}, expected host, host:port, [host] or [host]:port"))
+            ("smtpd_sasl_type", other) if other != "cyrus" => {
+                Err(format!("{other:?}, expected cyrus"))
+            }
+            ("relayhost", hop)
+                if !hop.is_empty() && crate::policy::resolve::next_hop(hop).is_none() =>
+            {
+                Err(format!(
+                    "{hop:?}, expected host, host:port, [host] or [host]:port"
+                ))
             }
             _ => Ok(text.to_owned()),
         }
@@ -71,7 +79,7 @@ macro_rules! numbers {
             }
 
             fn magnitude(&self) -> Option<u64> {
-                Some(*self as u64)
+                u64::try_from(*self).ok()
             }
         }
     )*};
@@ -82,7 +90,9 @@ impl Value for u16 {
     const KIND: &str = "port";
 
     fn parse(text: &str, _: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
-        super::port_number(text).ok_or_else(|| format!("{text:?}, expected a port: a number up to 65535 or smtp, submission, ..."))
+        super::port_number(text).ok_or_else(|| {
+            format!("{text:?}, expected a port: a number up to 65535 or smtp, submission, ...")
+        })
     }
 }
 
@@ -90,7 +100,12 @@ impl Value for Duration {
     const KIND: &str = "time";
 
     fn parse(text: &str, row: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
-        let unit_at_default = row.default.chars().last().filter(char::is_ascii_alphabetic).unwrap_or('s');
+        let unit_at_default = row
+            .default
+            .chars()
+            .last()
+            .filter(char::is_ascii_alphabetic)
+            .unwrap_or('s');
         time(text, unit_at_default)
             .ok_or_else(|| format!("{text:?}, expected a time such as 30s, 5m, 4h, 5d or 1w (without unit: {unit_at_default})"))
     }
@@ -115,9 +130,13 @@ fn time(text: &str, default_unit: char) -> Option<Duration> {
         'w' => 604_800,
         _ => return None,
     };
-    let count: u64 = digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    let count: u64 = digits
+        .parse()
+        .ok()
+        .filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))?;
     // A hundred years are enough for any queue.
-    Some(Duration::from_secs(count.checked_mul(seconds)?)).filter(|time| time.as_secs() < 3_200_000_000)
+    Some(Duration::from_secs(count.checked_mul(seconds)?))
+        .filter(|time| time.as_secs() < 3_200_000_000)
 }
 
 impl Value for PathBuf {
@@ -140,7 +159,9 @@ impl Value for Option<char> {
         let mut chars = text.chars();
         match (chars.next(), chars.next()) {
             (first, None) if first != Some('@') => Ok(first),
-            _ => Err(format!("{text:?}, expected one character other than @, or nothing")),
+            _ => Err(format!(
+                "{text:?}, expected one character other than @, or nothing"
+            )),
         }
     }
 }
@@ -153,7 +174,9 @@ impl Value for Maps {
         let before = reader.mistakes.len();
         let tables = open_list(text, names, reader.tables, reader.mistakes)?;
         if reader.mistakes.len() > before {
-            return Err(format!("{text} cannot be used because of the mistakes in its files"));
+            return Err(format!(
+                "{text} cannot be used because of the mistakes in its files"
+            ));
         }
         Ok(Self::new(tables))
     }
@@ -168,19 +191,31 @@ impl Value for Vec<Network> {
 }
 
 fn network(text: &str) -> Result<Network, String> {
-    let expected = || format!("{text:?}, expected an address or a network such as 192.168.1.0/24 or [fe80::]/10");
+    let expected = || {
+        format!("{text:?}, expected an address or a network such as 192.168.1.0/24 or [fe80::]/10")
+    };
     let (host, bits) = match text.rsplit_once('/') {
         Some((host, bits)) => (host, Some(bits)),
         None => (text, None),
     };
-    let ip: IpAddr = host.trim_matches(['[', ']']).parse().map_err(|_| expected())?;
+    let ip: IpAddr = host
+        .trim_matches(['[', ']'])
+        .parse()
+        .map_err(|_| expected())?;
     let width: u8 = if ip.is_ipv4() { 32 } else { 128 };
     let bits = match bits {
         None => width,
-        Some(bits) => bits.parse().ok().filter(|bits| *bits <= width).ok_or_else(expected)?,
+        Some(bits) => bits
+            .parse()
+            .ok()
+            .filter(|bits| *bits <= width)
+            .ok_or_else(expected)?,
     };
     if masked(ip, bits) != ip {
-        return Err(format!("{text:?} has bits set after the first {bits}, expected {}/{bits}", masked(ip, bits)));
+        return Err(format!(
+            "{text:?} has bits set after the first {bits}, expected {}/{bits}",
+            masked(ip, bits)
+        ));
     }
     Ok((ip, bits))
 }
@@ -218,7 +253,10 @@ impl Value for Interfaces {
     fn parse(text: &str, _: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
         match text {
             "all" => Ok(Self::All),
-            "loopback-only" => Ok(Self::These(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])),
+            "loopback-only" => Ok(Self::These(vec![
+                Ipv4Addr::LOCALHOST.into(),
+                Ipv6Addr::LOCALHOST.into(),
+            ])),
             list => {
                 let mut addresses = Vec::new();
                 for word in words(list) {
@@ -226,7 +264,9 @@ impl Value for Interfaces {
                         "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
                         other => other.parse(),
                     };
-                    addresses.push(address.map_err(|_| format!("{word:?}, expected all, loopback-only or addresses"))?);
+                    addresses.push(address.map_err(|_| {
+                        format!("{word:?}, expected all, loopback-only or addresses")
+                    })?);
                 }
                 if addresses.is_empty() {
                     return Err("\"\", expected all, loopback-only or addresses".to_owned());
@@ -243,10 +283,17 @@ impl Value for Protocols {
     fn parse(text: &str, _: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
         let list = words(text);
         let has = |name: &str| list.contains(&name) || list.contains(&"all");
-        if list.is_empty() || list.iter().any(|word| !["all", "ipv4", "ipv6"].contains(word)) {
+        if list.is_empty()
+            || list
+                .iter()
+                .any(|word| !["all", "ipv4", "ipv6"].contains(word))
+        {
             return Err(format!("{text:?}, expected all, ipv4 or ipv6"));
         }
-        Ok(Self { ipv4: has("ipv4"), ipv6: has("ipv6") })
+        Ok(Self {
+            ipv4: has("ipv4"),
+            ipv6: has("ipv6"),
+        })
     }
 }
 
@@ -281,7 +328,11 @@ mod tests {
     #[case("", 's', None)]
     #[case("99999999999999999999w", 's', None)]
     #[case("5\u{e9}", 's', None)]
-    fn a_time_has_a_unit_or_that_of_its_default(#[case] text: &str, #[case] unit: char, #[case] seconds: Option<u64>) {
+    fn a_time_has_a_unit_or_that_of_its_default(
+        #[case] text: &str,
+        #[case] unit: char,
+        #[case] seconds: Option<u64>,
+    ) {
         assert_eq!(time(text, unit), seconds.map(Duration::from_secs));
     }
 

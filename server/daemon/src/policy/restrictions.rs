@@ -27,9 +27,18 @@ pub enum Restriction {
 /// All restrictions, under Postfix's names.
 const NAMES: [(&str, Restriction); 7] = [
     ("permit_mynetworks", Restriction::PermitMynetworks),
-    ("permit_sasl_authenticated", Restriction::PermitSaslAuthenticated),
-    ("reject_unauth_destination", Restriction::RejectUnauthDestination),
-    ("defer_unauth_destination", Restriction::DeferUnauthDestination),
+    (
+        "permit_sasl_authenticated",
+        Restriction::PermitSaslAuthenticated,
+    ),
+    (
+        "reject_unauth_destination",
+        Restriction::RejectUnauthDestination,
+    ),
+    (
+        "defer_unauth_destination",
+        Restriction::DeferUnauthDestination,
+    ),
     ("permit", Restriction::Permit),
     ("reject", Restriction::Reject),
     ("defer", Restriction::Defer),
@@ -39,7 +48,9 @@ impl FromStr for Restriction {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+        let found = NAMES
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(text));
         found.map(|(_, restriction)| *restriction).ok_or_else(|| {
             let names = NAMES.map(|(name, _)| name).join(", ");
             format!("unknown restriction {text:?}, expected {names}")
@@ -88,10 +99,16 @@ pub fn ask(list: &[Restriction], from: usize, facts: Facts) -> Verdict {
             Restriction::Reject => return Verdict::Refuse { permanent: true },
             Restriction::Defer => return Verdict::Refuse { permanent: false },
             Restriction::RejectUnauthDestination => {
-                return Verdict::UnlessAuthDestination { permanent: true, next: at + 1 };
+                return Verdict::UnlessAuthDestination {
+                    permanent: true,
+                    next: at + 1,
+                };
             }
             Restriction::DeferUnauthDestination => {
-                return Verdict::UnlessAuthDestination { permanent: false, next: at + 1 };
+                return Verdict::UnlessAuthDestination {
+                    permanent: false,
+                    next: at + 1,
+                };
             }
             Restriction::PermitMynetworks | Restriction::PermitSaslAuthenticated => {}
         }
@@ -102,8 +119,14 @@ pub fn ask(list: &[Restriction], from: usize, facts: Facts) -> Verdict {
 /// A stranger's mail for another domain does not get past `list`.
 #[must_use]
 pub fn stops_relaying(list: &[Restriction]) -> bool {
-    let stranger = Facts { neighbour: false, authenticated: false };
-    matches!(ask(list, 0, stranger), Verdict::Refuse { .. } | Verdict::UnlessAuthDestination { .. })
+    let stranger = Facts {
+        neighbour: false,
+        authenticated: false,
+    };
+    matches!(
+        ask(list, 0, stranger),
+        Verdict::Refuse { .. } | Verdict::UnlessAuthDestination { .. }
+    )
 }
 
 #[cfg(test)]
@@ -112,12 +135,20 @@ mod tests {
     use rstest::rstest;
 
     fn list(text: &str) -> Vec<Restriction> {
-        text.split_whitespace().map(|word| word.parse().unwrap()).collect()
+        text.split_whitespace()
+            .map(|word| word.parse().unwrap())
+            .collect()
     }
 
     #[rstest]
-    #[case("permit_mynetworks permit_sasl_authenticated reject_unauth_destination", true)]
-    #[case("permit_mynetworks permit_sasl_authenticated defer_unauth_destination", true)]
+    #[case(
+        "permit_mynetworks permit_sasl_authenticated reject_unauth_destination",
+        true
+    )]
+    #[case(
+        "permit_mynetworks permit_sasl_authenticated defer_unauth_destination",
+        true
+    )]
     #[case("permit_sasl_authenticated reject", true)]
     #[case("Reject_Unauth_Destination permit", true)]
     #[case("", false)]
@@ -131,9 +162,23 @@ mod tests {
     #[case(true, false, Verdict::Permit)]
     #[case(false, true, Verdict::Permit)]
     #[case(false, false, Verdict::Refuse { permanent: true })]
-    fn the_first_entry_that_decides_decides(#[case] neighbour: bool, #[case] authenticated: bool, #[case] verdict: Verdict) {
+    fn the_first_entry_that_decides_decides(
+        #[case] neighbour: bool,
+        #[case] authenticated: bool,
+        #[case] verdict: Verdict,
+    ) {
         let list = list("permit_mynetworks permit_sasl_authenticated reject permit");
-        assert_eq!(ask(&list, 0, Facts { neighbour, authenticated }), verdict);
+        assert_eq!(
+            ask(
+                &list,
+                0,
+                Facts {
+                    neighbour,
+                    authenticated
+                }
+            ),
+            verdict
+        );
     }
 
     #[rstest]

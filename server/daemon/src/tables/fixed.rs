@@ -41,7 +41,9 @@ impl Table {
                 Some(row) => row,
                 None => word,
             };
-            let (key, value) = row.split_once('=').ok_or_else(|| format!("{row:?}, {expected}"))?;
+            let (key, value) = row
+                .split_once('=')
+                .ok_or_else(|| format!("{row:?}, {expected}"))?;
             rows.insert(key.trim().to_lowercase(), value.trim().to_owned());
         }
         Ok(Self::Inline(rows))
@@ -58,7 +60,10 @@ mod tests {
         assert!(table.contains("lacks its closing }"), "{table}");
         let table = Table::parse_inline("{A=1, {b = smtp:[h]:25, x} c=3}").unwrap();
         let get = |key| table.get(key);
-        assert_eq!((get("a").as_deref(), get("b").as_deref()), (Some("1"), Some("smtp:[h]:25, x")));
+        assert_eq!(
+            (get("a").as_deref(), get("b").as_deref()),
+            (Some("1"), Some("smtp:[h]:25, x"))
+        );
         assert_eq!((get("c").as_deref(), get("d")), (Some("3"), None));
     }
 }

@@ -47,7 +47,9 @@ pub(crate) struct Servers {
 impl std::fmt::Debug for Servers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Not derived: the options hold the password.
-        f.debug_struct("Servers").field("hosts", &self.hosts.len()).finish_non_exhaustive()
+        f.debug_struct("Servers")
+            .field("hosts", &self.hosts.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,7 +64,11 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(servers: Arc<Servers>, query: Statement, exact: Option<Statement>) -> Self {
-        Self { servers, query, exact }
+        Self {
+            servers,
+            query,
+            exact,
+        }
     }
 
     /// The values of `keys`, several rows of one joined by commas.
@@ -70,16 +76,30 @@ impl Table {
         let deadline = Instant::now() + self.servers.time_limit;
         let mut values = vec![None; keys.len()];
         // The four keys of old make a query that can be asked for several keys at once.
-        let joinable = self.exact.is_some() && keys.len() > 1 && keys.iter().all(|key| key.is_ascii());
+        let joinable =
+            self.exact.is_some() && keys.len() > 1 && keys.iter().all(|key| key.is_ascii());
         if joinable {
             let mut bound = Vec::new();
             for key in keys {
                 bound.extend(self.query.values(key).unwrap_or_default());
             }
             let selects: Vec<_> = (0..keys.len())
-                .map(|at| format!("({})", self.query.sql("?").replacen("SELECT ", &format!("SELECT '{at}', "), 1)))
+                .map(|at| {
+                    format!(
+                        "({})",
+                        self.query
+                            .sql("?")
+                            .replacen("SELECT ", &format!("SELECT '{at}', "), 1)
+                    )
+                })
                 .collect();
-            for mut row in self.servers.query(&selects.join(" UNION ALL "), bound, deadline).await?.into_iter().flatten() {
+            for mut row in self
+                .servers
+                .query(&selects.join(" UNION ALL "), bound, deadline)
+                .await?
+                .into_iter()
+                .flatten()
+            {
                 let at = text(row.take(0)).and_then(|at| at.parse::<usize>().ok());
                 if let Some(value) = at.and_then(|at| values.get_mut(at)) {
                     add(value, &mut row, 1);
@@ -93,8 +113,13 @@ impl Table {
                 Some(exact) => (exact, "?"),
                 None => (&self.query, "CAST(? AS BINARY)"),
             };
-            let Some(bound) = statement.values(key) else { continue };
-            let rows = self.servers.query(&statement.sql(placeholder), bound, deadline).await?;
+            let Some(bound) = statement.values(key) else {
+                continue;
+            };
+            let rows = self
+                .servers
+                .query(&statement.sql(placeholder), bound, deadline)
+                .await?;
             for mut row in rows.into_iter().flatten() {
                 add(value, &mut row, 0);
             }
@@ -107,7 +132,9 @@ impl Table {
 fn add(value: &mut Option<String>, row: &mut Row, first: usize) {
     let value = value.get_or_insert_default();
     for column in first..row.len() {
-        let Some(text) = text(row.take(column)).filter(|text| !text.is_empty()) else { continue };
+        let Some(text) = text(row.take(column)).filter(|text| !text.is_empty()) else {
+            continue;
+        };
         if !value.is_empty() {
             value.push(',');
         }
@@ -153,18 +180,33 @@ impl Servers {
             hosts.push(base().ip_or_hostname(name).tcp_port(port).into());
         }
         if hosts.is_empty() {
-            return Err("hosts is empty, expected host, host:port, inet:host:port or unix:/path".to_owned());
+            return Err(
+                "hosts is empty, expected host, host:port, inet:host:port or unix:/path".to_owned(),
+            );
         }
         let permits = Semaphore::new(CONNECTIONS);
-        Ok(Self { hosts, good: AtomicUsize::new(0), idle: Mutex::default(), permits, time_limit })
+        Ok(Self {
+            hosts,
+            good: AtomicUsize::new(0),
+            idle: Mutex::default(),
+            permits,
+            time_limit,
+        })
     }
 
     /// The rows of a statement; `None` where the key cannot be in the column at all.
-    async fn query(&self, sql: &str, bound: Vec<String>, deadline: Instant) -> Result<Option<Vec<Row>>, String> {
+    async fn query(
+        &self,
+        sql: &str,
+        bound: Vec<String>,
+        deadline: Instant,
+    ) -> Result<Option<Vec<Row>>, String> {
         let outside_ascii = !bound.iter().all(|value| value.is_ascii());
         let bound: Vec<Value> = bound.into_iter().map(Value::from).collect();
         let too_slow = |_| format!("no answer within {:?}", self.time_limit);
-        let _permit = timeout_at(deadline, self.permits.acquire()).await.map_err(too_slow)?;
+        let _permit = timeout_at(deadline, self.permits.acquire())
+            .await
+            .map_err(too_slow)?;
         loop {
             let (mut conn, reused) = match self.take() {
                 Some(conn) => (conn, true),
@@ -177,7 +219,8 @@ impl Servers {
                 }
                 Ok(Err(Error::Server(error))) => {
                     self.give_back(conn);
-                    let unknown = [ILLEGAL_MIX_OF_COLLATIONS, CANNOT_CONVERT_STRING].contains(&error.code);
+                    let unknown =
+                        [ILLEGAL_MIX_OF_COLLATIONS, CANNOT_CONVERT_STRING].contains(&error.code);
                     if unknown && outside_ascii {
                         return Ok(None);
                     }
@@ -200,7 +243,9 @@ impl Servers {
         let mut reasons = Vec::new();
         for turn in 0..self.hosts.len() {
             let at = (first + turn) % self.hosts.len();
-            let Some(host) = self.hosts.get(at) else { continue };
+            let Some(host) = self.hosts.get(at) else {
+                continue;
+            };
             // A host that hangs leaves time for those after it.
             let now = Instant::now();
             let share = (deadline - now) / (self.hosts.len() - turn) as u32;
@@ -217,15 +262,24 @@ impl Servers {
     }
 
     fn take(&self) -> Option<Conn> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
     }
 
     fn give_back(&self, conn: Conn) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(conn);
     }
 
     fn forget(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
@@ -265,8 +319,17 @@ mod tests {
 
     fn names(hosts: &str) -> Result<Vec<String>, String> {
         let text = |text: &str| text.to_owned();
-        let login = Login { hosts: text(hosts), user: text("u"), password: text("p"), database: text("d") };
-        Ok(Servers::new(&login, Duration::from_secs(1))?.hosts.iter().map(name_of).collect())
+        let login = Login {
+            hosts: text(hosts),
+            user: text("u"),
+            password: text("p"),
+            database: text("d"),
+        };
+        Ok(Servers::new(&login, Duration::from_secs(1))?
+            .hosts
+            .iter()
+            .map(name_of)
+            .collect())
     }
 
     #[rstest]

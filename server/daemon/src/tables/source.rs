@@ -14,11 +14,23 @@ use crate::config::main_cf::{Settings, words};
 use crate::config::mistake::{Mistake, Place};
 
 /// Keys of a table file that both database types know.
-const QUERY_KEYS: [&str; 7] =
-    ["query", "table", "select_field", "where_field", "additional_conditions", "result_format", "expansion_limit"];
+const QUERY_KEYS: [&str; 7] = [
+    "query",
+    "table",
+    "select_field",
+    "where_field",
+    "additional_conditions",
+    "result_format",
+    "expansion_limit",
+];
 const MYSQL_KEYS: [&str; 4] = ["hosts", "user", "password", "dbname"];
 /// Keys that change what is found, so that they must not be passed over.
-const UNSUPPORTED_KEYS: [&str; 4] = ["domain", "select_function", "option_file", "tls_verify_cert"];
+const UNSUPPORTED_KEYS: [&str; 4] = [
+    "domain",
+    "select_function",
+    "option_file",
+    "tls_verify_cert",
+];
 
 /// The tables opened so far. Tables with one login share their connections; a table named twice is
 /// one table.
@@ -35,7 +47,11 @@ pub(crate) struct Tables {
 
 impl Tables {
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), time_limit: Duration::from_secs(3), ..Self::default() }
+        Self {
+            folder: folder.to_owned(),
+            time_limit: Duration::from_secs(3),
+            ..Self::default()
+        }
     }
 
     /// The table called `spec` (`proxy:mysql:/etc/postfix/x.cf`). A mistake in its file is added to
@@ -50,17 +66,23 @@ impl Tables {
         if let Some(table) = self.open.get(spec) {
             return Ok(Some(Arc::clone(table)));
         }
-        let expected = "expected mysql:, sqlite:, static:, inline: or proxy: in front of one of them";
+        let expected =
+            "expected mysql:, sqlite:, static:, inline: or proxy: in front of one of them";
         let (kind, name) = spec
             .split_once(':')
             .ok_or_else(|| format!("{spec:?} is no type:table, {expected}"))?;
         let kind = match kind {
-            "static" => Some(Kind::Fixed(fixed::Table::Static(name.trim_matches(['{', '}']).trim().to_owned()))),
+            "static" => Some(Kind::Fixed(fixed::Table::Static(
+                name.trim_matches(['{', '}']).trim().to_owned(),
+            ))),
             "inline" => Some(Kind::Fixed(fixed::Table::parse_inline(name)?)),
             "mysql" | "sqlite" => {
                 let file = self.folder.join(name);
                 if !file.is_file() {
-                    return Err(format!("{} is not there, expected a table file", file.display()));
+                    return Err(format!(
+                        "{} is not there, expected a table file",
+                        file.display()
+                    ));
                 }
                 let before = mistakes.len();
                 let settings = Settings::read(&file, mistakes);
@@ -71,16 +93,28 @@ impl Tables {
                 };
                 table.filter(|_| mistakes.len() == before)
             }
-            other => return Err(format!("unknown table type {other:?} in {spec:?}, {expected}")),
+            other => {
+                return Err(format!(
+                    "unknown table type {other:?} in {spec:?}, {expected}"
+                ));
+            }
         };
         Ok(kind.map(|kind| {
-            let table = Arc::new(Table { name: spec.to_owned(), kind });
+            let table = Arc::new(Table {
+                name: spec.to_owned(),
+                kind,
+            });
             self.open.insert(spec.to_owned(), Arc::clone(&table));
             table
         }))
     }
 
-    fn mysql(&mut self, file: &Path, settings: &Settings, mistakes: &mut Vec<Mistake>) -> Option<mysql::Table> {
+    fn mysql(
+        &mut self,
+        file: &Path,
+        settings: &Settings,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<mysql::Table> {
         check_keys(settings, &MYSQL_KEYS, mistakes);
         let text = |name: &str| settings.get(name).map(|setting| setting.text.clone());
         let login = Login {
@@ -90,11 +124,19 @@ impl Tables {
             database: text("dbname").unwrap_or_default(),
         };
         if login.database.is_empty() {
-            mistakes.push(Mistake::new(&Place::file(file), "dbname is missing, expected the database's name"));
+            mistakes.push(Mistake::new(
+                &Place::file(file),
+                "dbname is missing, expected the database's name",
+            ));
         }
         let (query, exact) = query(file, settings, mistakes)?;
-        let place = settings.get("hosts").map_or_else(|| Place::file(file), |hosts| hosts.place.clone());
-        let servers = self.servers(login).map_err(|text| mistakes.push(Mistake::new(&place, text))).ok()?;
+        let place = settings
+            .get("hosts")
+            .map_or_else(|| Place::file(file), |hosts| hosts.place.clone());
+        let servers = self
+            .servers(login)
+            .map_err(|text| mistakes.push(Mistake::new(&place, text)))
+            .ok()?;
         Some(mysql::Table::new(servers, query, exact))
     }
 
@@ -108,10 +150,18 @@ impl Tables {
         Ok(servers)
     }
 
-    fn sqlite(&mut self, file: &Path, settings: &Settings, mistakes: &mut Vec<Mistake>) -> Option<sqlite::Table> {
+    fn sqlite(
+        &mut self,
+        file: &Path,
+        settings: &Settings,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<sqlite::Table> {
         check_keys(settings, &["dbpath"], mistakes);
         let Some(path) = settings.get("dbpath") else {
-            mistakes.push(Mistake::new(&Place::file(file), "dbpath is missing, expected the database file"));
+            mistakes.push(Mistake::new(
+                &Place::file(file),
+                "dbpath is missing, expected the database file",
+            ));
             return None;
         };
         let path = self.folder.join(&path.text);
@@ -130,28 +180,53 @@ impl Tables {
 fn check_keys(settings: &Settings, known: &[&str], mistakes: &mut Vec<Mistake>) {
     for (name, setting) in settings.sorted() {
         if UNSUPPORTED_KEYS.contains(&name) {
-            mistakes.push(Mistake::new(&setting.place, format!("{name} is not supported, expected it to be absent")));
+            mistakes.push(Mistake::new(
+                &setting.place,
+                format!("{name} is not supported, expected it to be absent"),
+            ));
         } else if name == "result_format" && setting.text != "%s" {
-            mistakes.push(Mistake::new(&setting.place, format!("result_format = {}, expected %s", setting.text)));
+            mistakes.push(Mistake::new(
+                &setting.place,
+                format!("result_format = {}, expected %s", setting.text),
+            ));
         } else if !known.contains(&name) && !QUERY_KEYS.contains(&name) {
             let expected = [known, &QUERY_KEYS].concat().join(", ");
-            mistakes.push(Mistake::new(&setting.place, format!("unknown key {name}, expected {expected}")));
+            mistakes.push(Mistake::new(
+                &setting.place,
+                format!("unknown key {name}, expected {expected}"),
+            ));
         }
     }
 }
 
 /// The statement of a table file, and the one for keys that must match byte for byte (MySQL).
-fn query(file: &Path, settings: &Settings, mistakes: &mut Vec<Mistake>) -> Option<(Statement, Option<Statement>)> {
-    let text = |name: &str| settings.get(name).map_or("", |setting| setting.text.as_str());
-    let place = |name: &str| settings.get(name).map_or_else(|| Place::file(file), |setting| setting.place.clone());
+fn query(
+    file: &Path,
+    settings: &Settings,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<(Statement, Option<Statement>)> {
+    let text = |name: &str| {
+        settings
+            .get(name)
+            .map_or("", |setting| setting.text.as_str())
+    };
+    let place = |name: &str| {
+        settings
+            .get(name)
+            .map_or_else(|| Place::file(file), |setting| setting.place.clone())
+    };
     let mut compile = |query: &str, at: &str| {
-        Statement::compile(query).map_err(|text| mistakes.push(Mistake::new(&place(at), text))).ok()
+        Statement::compile(query)
+            .map_err(|text| mistakes.push(Mistake::new(&place(at), text)))
+            .ok()
     };
     if !text("query").is_empty() {
         return Some((compile(text("query"), "query")?, None));
     }
-    let missing: Vec<_> =
-        ["table", "select_field", "where_field"].into_iter().filter(|name| text(name).is_empty()).collect();
+    let missing: Vec<_> = ["table", "select_field", "where_field"]
+        .into_iter()
+        .filter(|name| text(name).is_empty())
+        .collect();
     if !missing.is_empty() {
         let missing = missing.join(", ");
         mistakes.push(Mistake::new(
@@ -160,14 +235,22 @@ fn query(file: &Path, settings: &Settings, mistakes: &mut Vec<Mistake>) -> Optio
         ));
         return None;
     }
-    let [table, select, field, more] =
-        ["table", "select_field", "where_field", "additional_conditions"].map(text);
+    let [table, select, field, more] = [
+        "table",
+        "select_field",
+        "where_field",
+        "additional_conditions",
+    ]
+    .map(text);
     let query = format!("SELECT {select} FROM {table} WHERE {field} = '%s' {more}");
     let exact = format!(
         "SELECT {select} FROM {table} WHERE {field} = '%s' \
          AND CAST(CONVERT({field} USING utf8mb4) AS BINARY) = '%s' {more}"
     );
-    Some((compile(query.trim_end(), "select_field")?, compile(exact.trim_end(), "select_field")))
+    Some((
+        compile(query.trim_end(), "select_field")?,
+        compile(exact.trim_end(), "select_field"),
+    ))
 }
 
 /// All tables of a list (`transport_maps = proxy:mysql:..., static:...`). Bare names are taken as
@@ -186,7 +269,9 @@ pub(crate) fn open_list(
             let kind = Kind::Fixed(fixed::Table::Name(name.clone()));
             open.push(Arc::new(Table { name, kind }));
         } else if names && word.starts_with(['/', '!']) {
-            return Err(format!("{word:?} is not supported, expected domains or type:table"));
+            return Err(format!(
+                "{word:?} is not supported, expected domains or type:table"
+            ));
         } else {
             open.extend(tables.open(word, mistakes)?);
         }

@@ -26,7 +26,10 @@ pub(crate) struct Statement {
 impl Statement {
     /// Compiles `query`.
     pub(crate) fn compile(query: &str) -> Result<Self, String> {
-        let mut statement = Self { text: vec![String::new()], values: Vec::new() };
+        let mut statement = Self {
+            text: vec![String::new()],
+            values: Vec::new(),
+        };
         let mut rest = query.chars().peekable();
         while let Some(c) = rest.next() {
             match c {
@@ -51,7 +54,11 @@ impl Statement {
                     }
                     statement.literal(c, &raw)?;
                 }
-                '?' => return Err(format!("{query:?} has a ? outside of quotes, expected %s, %u or %d")),
+                '?' => {
+                    return Err(format!(
+                        "{query:?} has a ? outside of quotes, expected %s, %u or %d"
+                    ));
+                }
                 '%' => match part(rest.next())? {
                     Part::Text(text) => statement.push(&text),
                     part => statement.bind(vec![part]),
@@ -134,7 +141,9 @@ fn part(letter: Option<char>) -> Result<Part, String> {
         Some('s' | 'S') => Ok(Part::Key),
         Some('u' | 'U') => Ok(Part::User),
         Some('d' | 'D') => Ok(Part::Domain),
-        Some(other) => Err(format!("%{other} is not supported, expected %s, %u, %d or %%")),
+        Some(other) => Err(format!(
+            "%{other} is not supported, expected %s, %u, %d or %%"
+        )),
         None => Err("a lone % at the end, expected %s, %u, %d or %%".to_owned()),
     }
 }
@@ -180,7 +189,10 @@ mod tests {
     #[test]
     fn a_key_without_domain_is_not_asked_where_the_query_wants_one() {
         assert_eq!(Statement::compile("'%d'").unwrap().values("name"), None);
-        assert_eq!(Statement::compile("'%u'").unwrap().values("name").unwrap(), ["name"]);
+        assert_eq!(
+            Statement::compile("'%u'").unwrap().values("name").unwrap(),
+            ["name"]
+        );
     }
 
     #[rstest]

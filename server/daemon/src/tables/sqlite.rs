@@ -46,16 +46,27 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(file: Arc<File>, query: Statement) -> Self {
-        Self { file, query: Arc::new(query) }
+        Self {
+            file,
+            query: Arc::new(query),
+        }
     }
 
     /// The values of `keys`, several rows of one joined by commas.
     pub(crate) async fn ask(&self, keys: &[String]) -> Result<Vec<Option<String>>, String> {
         let too_slow = |_| format!("no answer within {:?}", self.file.time_limit);
-        let permit = timeout(self.file.time_limit, self.file.permits.acquire()).await.map_err(too_slow)?;
-        let (file, query, keys) = (Arc::clone(&self.file), Arc::clone(&self.query), keys.to_vec());
+        let permit = timeout(self.file.time_limit, self.file.permits.acquire())
+            .await
+            .map_err(too_slow)?;
+        let (file, query, keys) = (
+            Arc::clone(&self.file),
+            Arc::clone(&self.query),
+            keys.to_vec(),
+        );
         let lookup = tokio::task::spawn_blocking(move || file.ask(&query, &keys));
-        let values = timeout(self.file.time_limit, lookup).await.map_err(too_slow)?;
+        let values = timeout(self.file.time_limit, lookup)
+            .await
+            .map_err(too_slow)?;
         drop(permit);
         values.map_err(|error| error.to_string())?
     }
@@ -64,22 +75,40 @@ impl Table {
 impl File {
     pub(crate) fn new(path: &Path, time_limit: Duration) -> Self {
         let permits = Semaphore::new(CONNECTIONS);
-        Self { path: path.to_owned(), idle: Mutex::default(), permits, time_limit }
+        Self {
+            path: path.to_owned(),
+            idle: Mutex::default(),
+            permits,
+            time_limit,
+        }
     }
 
     fn ask(&self, query: &Statement, keys: &[String]) -> Result<Vec<Option<String>>, String> {
         let metadata = std::fs::metadata(&self.path)
             .map_err(|error| format!("{}: {error}", self.path.display()))?;
         let identity = (metadata.dev(), metadata.ino());
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let open = match idle.filter(|open| open.identity == identity) {
             Some(open) => open,
-            None => Open { connection: connect(&self.path).map_err(|error| error.to_string())?, identity },
+            None => Open {
+                connection: connect(&self.path).map_err(|error| error.to_string())?,
+                identity,
+            },
         };
-        let values = keys.iter().map(|key| one(&open.connection, query, key)).collect::<Result<_, _>>();
+        let values = keys
+            .iter()
+            .map(|key| one(&open.connection, query, key))
+            .collect::<Result<_, _>>();
         // After an error the connection may hold on to something stale; a new one costs little.
         let values = values.map_err(|error: rusqlite::Error| error.to_string())?;
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(open);
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(open);
         Ok(values)
     }
 }
@@ -89,22 +118,34 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_scalar_function("SUBSTRING_INDEX", 3, pure, |context: &mut Context<'_>| {
-        let (text, delimiter, count): (Option<String>, Option<String>, Option<i64>) =
-            (context.get(0)?, context.get(1)?, context.get(2)?);
-        Ok(text.zip(delimiter).zip(count).map(|((text, delimiter), count)| {
-            substring_index(&text, &delimiter, count).to_owned()
-        }))
-    })?;
+    connection.create_scalar_function(
+        "SUBSTRING_INDEX",
+        3,
+        pure,
+        |context: &mut Context<'_>| {
+            let (text, delimiter, count): (Option<String>, Option<String>, Option<i64>) =
+                (context.get(0)?, context.get(1)?, context.get(2)?);
+            Ok(text
+                .zip(delimiter)
+                .zip(count)
+                .map(|((text, delimiter), count)| {
+                    substring_index(&text, &delimiter, count).to_owned()
+                }))
+        },
+    )?;
     connection.create_scalar_function("CONCAT", -1, pure, |context: &mut Context<'_>| {
         // NULL in any argument makes the whole NULL, as in MySQL.
-        (0..context.len()).map(|at| Ok(as_text(context.get_raw(at)))).collect::<Result<Option<String>, _>>()
+        (0..context.len())
+            .map(|at| Ok(as_text(context.get_raw(at))))
+            .collect::<Result<Option<String>, _>>()
     })?;
     Ok(connection)
 }
 
 fn one(connection: &Connection, query: &Statement, key: &str) -> rusqlite::Result<Option<String>> {
-    let Some(bound) = query.values(key) else { return Ok(None) };
+    let Some(bound) = query.values(key) else {
+        return Ok(None);
+    };
     let mut statement = connection.prepare_cached(&query.sql("?"))?;
     let columns = statement.column_count();
     let mut rows = statement.query(params_from_iter(bound))?;
@@ -112,7 +153,9 @@ fn one(connection: &Connection, query: &Statement, key: &str) -> rusqlite::Resul
     while let Some(row) = rows.next()? {
         let value = value.get_or_insert_default();
         for column in 0..columns {
-            let Some(text) = as_text(row.get_ref(column)?).filter(|text| !text.is_empty()) else { continue };
+            let Some(text) = as_text(row.get_ref(column)?).filter(|text| !text.is_empty()) else {
+                continue;
+            };
             if !value.is_empty() {
                 value.push(',');
             }
@@ -127,7 +170,9 @@ fn as_text(value: ValueRef<'_>) -> Option<String> {
         ValueRef::Null => None,
         ValueRef::Integer(number) => Some(number.to_string()),
         ValueRef::Real(number) => Some(number.to_string()),
-        ValueRef::Text(octets) | ValueRef::Blob(octets) => Some(String::from_utf8_lossy(octets).into_owned()),
+        ValueRef::Text(octets) | ValueRef::Blob(octets) => {
+            Some(String::from_utf8_lossy(octets).into_owned())
+        }
     }
 }
 
@@ -138,9 +183,13 @@ fn substring_index<'a>(text: &'a str, delimiter: &str, count: i64) -> &'a str {
     }
     let nth = usize::try_from(count.unsigned_abs() - 1).unwrap_or(usize::MAX);
     if count > 0 {
-        text.match_indices(delimiter).nth(nth).map_or(text, |(at, _)| &text[..at])
+        text.match_indices(delimiter)
+            .nth(nth)
+            .map_or(text, |(at, _)| &text[..at])
     } else {
-        text.rmatch_indices(delimiter).nth(nth).map_or(text, |(at, found)| &text[at + found.len()..])
+        text.rmatch_indices(delimiter)
+            .nth(nth)
+            .map_or(text, |(at, found)| &text[at + found.len()..])
     }
 }
 
@@ -178,7 +227,10 @@ mod tests {
     }
 
     async fn get(table: &Table, key: &str) -> Result<Option<String>, String> {
-        table.ask(&[key.to_owned()]).await.map(|mut values| values.remove(0))
+        table
+            .ask(&[key.to_owned()])
+            .await
+            .map(|mut values| values.remove(0))
     }
 
     #[tokio::test]
@@ -187,9 +239,18 @@ mod tests {
         let path = folder.path().join("mail.db");
         create(&path, "('Address@mydomain.com', 5)");
         let users = table(&path, TUTORIAL);
-        assert_eq!(get(&users, "address@mydomain.com").await.unwrap().unwrap(), "mydomain.com/Address/");
+        assert_eq!(
+            get(&users, "address@mydomain.com").await.unwrap().unwrap(),
+            "mydomain.com/Address/"
+        );
         assert_eq!(get(&users, "x' OR '1'='1").await.unwrap(), None);
-        assert_eq!(get(&table(&path, "SELECT quota FROM users"), "k").await.unwrap().unwrap(), "5");
+        assert_eq!(
+            get(&table(&path, "SELECT quota FROM users"), "k")
+                .await
+                .unwrap()
+                .unwrap(),
+            "5"
+        );
     }
 
     #[tokio::test]
