@@ -1,5 +1,21 @@
 //! Paths and mailboxes of the envelope (RFC 5321 §4.1.2).
+//!
+//! Read is what RFC 5321 allows, and of what clients get wrong only that which has one meaning:
+//! missing or doubled brackets, blanks next to the brackets and the `@`, dots in odd places, words
+//! and quoted words mixed. Refused is what two readers could understand in two ways: a second `@`
+//! outside quotes, comments, control characters, an empty local part before a domain.
+//!
+//! Written is what RFC 5321 allows: a local part that needs quotes gets them.
 use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::str::FromStr;
+
+/// The longest domain, in octets (RFC 5321 §4.5.3.1.2).
+const DOMAIN_LIMIT: usize = 255;
+/// The longest label of a domain (RFC 1035 §2.3.4).
+const LABEL_LIMIT: usize = 63;
 
 /// A mailbox: local part and domain, without quotes and without a source route.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,4 +33,345 @@ pub enum ReversePath {
     Null,
     /// Where failures are reported to.
     Mailbox(Mailbox),
+}
+
+/// The text is no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadAddress;
+
+impl fmt::Display for BadAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an address: expected local-part@domain")
+    }
+}
+
+impl core::error::Error for BadAddress {}
+
+impl Mailbox {
+    /// The key under which tables know this mailbox: `local@domain`, the local part unquoted, both
+    /// in lower case (Unicode's simple lower case, not only ASCII's). An unqualified mailbox gives
+    /// its local part alone. The key is for looking up, not for sending: `"a b"@c` gives `a b@c`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let mut key = self.local.to_lowercase();
+        if !self.domain.is_empty() {
+            key.push('@');
+            key.push_str(&self.domain.to_lowercase());
+        }
+        key
+    }
+
+    /// Whether it is bare `postmaster`, in any case (RFC 5321 §4.5.1).
+    #[must_use]
+    pub fn is_bare_postmaster(&self) -> bool {
+        self.domain.is_empty() && self.local.eq_ignore_ascii_case("postmaster")
+    }
+
+    /// Whether SMTPUTF8 is needed to write it (RFC 6531 §3.2).
+    #[must_use]
+    pub fn is_ascii(&self) -> bool {
+        self.local.is_ascii() && self.domain.is_ascii()
+    }
+}
+
+/// A mailbox as it stands in a command, a table row or a configuration file, with or without
+/// brackets and quotes. The null path is none.
+impl FromStr for Mailbox {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        match text.parse()? {
+            ReversePath::Mailbox(mailbox) => Ok(mailbox),
+            ReversePath::Null => Err(BadAddress),
+        }
+    }
+}
+
+/// The local part is quoted where it must be.
+impl fmt::Display for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        // What was parsed holds no control character; what was put together by hand may.
+        let safe = |letter: char| if letter.is_control() { '?' } else { letter };
+        let plain = self
+            .local
+            .split('.')
+            .all(|word| !word.is_empty() && word.chars().all(is_atext));
+        if plain {
+            f.write_str(&self.local)?;
+        } else {
+            f.write_char('"')?;
+            for letter in self.local.chars().map(safe) {
+                if matches!(letter, '"' | '\\') {
+                    f.write_char('\\')?;
+                }
+                f.write_char(letter)?;
+            }
+            f.write_char('"')?;
+        }
+        if !self.domain.is_empty() {
+            f.write_char('@')?;
+            self.domain
+                .chars()
+                .map(safe)
+                .try_for_each(|letter| f.write_char(letter))?;
+        }
+        Ok(())
+    }
+}
+
+impl ReversePath {
+    /// The mailbox to report to, unless there is none.
+    #[must_use]
+    pub fn mailbox(&self) -> Option<&Mailbox> {
+        match self {
+            Self::Null => None,
+            Self::Mailbox(mailbox) => Some(mailbox),
+        }
+    }
+}
+
+/// A path as it stands in MAIL FROM; `<>`, `""` and nothing at all are the null path.
+impl FromStr for ReversePath {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        let text = without_brackets(text)?;
+        let mut cursor = Cursor {
+            rest: without_source_route(text)?,
+        };
+        cursor.skip_blanks();
+        let local = cursor.local_part()?;
+        cursor.skip_blanks();
+        if cursor.rest.is_empty() {
+            // A quoted address without a domain would be taken for the address in the quotes.
+            return match local.as_str() {
+                "" => Ok(Self::Null),
+                _ if local.contains('@') => Err(BadAddress),
+                _ => Ok(Self::Mailbox(Mailbox {
+                    local,
+                    domain: String::new(),
+                })),
+            };
+        }
+        cursor.rest = cursor.rest.strip_prefix('@').ok_or(BadAddress)?;
+        let domain = cursor.rest.trim_matches(BLANKS);
+        let domain = domain.strip_suffix('.').unwrap_or(domain);
+        if local.is_empty() || !(is_domain(domain) || is_literal(domain)) {
+            return Err(BadAddress);
+        }
+        Ok(Self::Mailbox(Mailbox {
+            local,
+            domain: domain.into(),
+        }))
+    }
+}
+
+/// `<>` or `<local@domain>`, as MAIL FROM and Return-Path have it.
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("<>"),
+            Self::Mailbox(mailbox) => write!(f, "<{mailbox}>"),
+        }
+    }
+}
+
+/// Cuts a table value such as `a@x.example, "b, c"@y.example` into its addresses: at commas and
+/// blanks, but not inside quotes or brackets. Empty pieces are left out; nothing is checked.
+#[must_use]
+pub fn split_list(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches([',', ' ', '\t', '\r', '\n']);
+        if rest.is_empty() {
+            return pieces;
+        }
+        let end = Scan::default()
+            .end(rest, |letter| {
+                matches!(letter, ',' | ' ' | '\t' | '\r' | '\n')
+            })
+            .unwrap_or(rest.len());
+        let (piece, behind) = rest.split_at(end);
+        pieces.push(piece);
+        rest = behind;
+    }
+}
+
+/// The path at the beginning of a command's argument and what stands behind it: the path ends at
+/// the first blank outside quotes and brackets. An unclosed quote or bracket is no path.
+pub(crate) fn cut_path(text: &str) -> Result<(&str, &str), BadAddress> {
+    let mut scan = Scan::default();
+    let end = scan.end(text, |letter| BLANKS.contains(&letter));
+    match end {
+        None if scan.quoted || scan.depth > 0 => Err(BadAddress),
+        None => Ok((text, "")),
+        Some(end) => Ok(text.split_at(end)),
+    }
+}
+
+/// Blanks as Postfix counts them.
+pub(crate) const BLANKS: &[char] = &[' ', '\t', '\r', '\u{b}', '\u{c}'];
+
+/// Where in a text one stands: in quotes, in how many brackets.
+#[derive(Default)]
+struct Scan {
+    quoted: bool,
+    depth: usize,
+}
+
+impl Scan {
+    /// Where the first letter is that stops, outside quotes and brackets.
+    fn end(&mut self, text: &str, stops: impl Fn(char) -> bool) -> Option<usize> {
+        let mut escaped = false;
+        for (at, letter) in text.char_indices() {
+            match letter {
+                _ if escaped => escaped = false,
+                '\\' if self.quoted => escaped = true,
+                '"' => self.quoted = !self.quoted,
+                _ if self.quoted => {}
+                '<' => self.depth = self.depth.saturating_add(1),
+                '>' => self.depth = self.depth.saturating_sub(1),
+                _ if self.depth == 0 && stops(letter) => return Some(at),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// What is inside the brackets, however many pairs there are.
+fn without_brackets(text: &str) -> Result<&str, BadAddress> {
+    let mut text = text.trim_matches(BLANKS);
+    while let Some(open) = text.strip_prefix('<') {
+        text = open
+            .strip_suffix('>')
+            .ok_or(BadAddress)?
+            .trim_matches(BLANKS);
+    }
+    Ok(text)
+}
+
+/// `@a.example,@b.example:` in front of an address is dropped (RFC 5321 §4.1.1.3, appendix C).
+fn without_source_route(text: &str) -> Result<&str, BadAddress> {
+    if !text.starts_with('@') {
+        return Ok(text);
+    }
+    let (route, address) = text.split_once(':').ok_or(BadAddress)?;
+    let hop = |hop: &str| {
+        hop.trim_matches(BLANKS)
+            .strip_prefix('@')
+            .is_some_and(is_domain)
+    };
+    if route.split(',').all(hop) {
+        Ok(address)
+    } else {
+        Err(BadAddress)
+    }
+}
+
+/// What is still to be read of an address.
+struct Cursor<'a> {
+    rest: &'a str,
+}
+
+impl Cursor<'_> {
+    fn skip_blanks(&mut self) {
+        self.rest = self.rest.trim_start_matches(BLANKS);
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let mut letters = self.rest.chars();
+        let letter = letters.next();
+        self.rest = letters.as_str();
+        letter
+    }
+
+    /// Words and quoted words with dots between them, unquoted.
+    fn local_part(&mut self) -> Result<String, BadAddress> {
+        let mut local = String::new();
+        // Whether a quoted word may begin here, and whether one has just ended.
+        let (mut open, mut closed) = (true, false);
+        while let Some(letter) = self.rest.chars().next() {
+            match letter {
+                '"' if open => {
+                    self.next();
+                    self.quoted_word(&mut local)?;
+                    (open, closed) = (false, true);
+                    continue;
+                }
+                '.' => (open, closed) = (true, false),
+                _ if is_atext(letter) && !closed => open = false,
+                _ => break,
+            }
+            local.push(letter);
+            self.next();
+        }
+        Ok(local)
+    }
+
+    /// The rest of a quoted word, to its closing quote (RFC 5321 §4.1.2, Quoted-string).
+    fn quoted_word(&mut self, local: &mut String) -> Result<(), BadAddress> {
+        loop {
+            let letter = match self.next().ok_or(BadAddress)? {
+                '"' => return Ok(()),
+                '\\' => self.next().ok_or(BadAddress)?,
+                letter => letter,
+            };
+            if letter.is_control() {
+                return Err(BadAddress);
+            }
+            local.push(letter);
+        }
+    }
+}
+
+/// A letter of an Atom (RFC 5321 §4.1.2, RFC 5322 §3.2.3; beyond ASCII: RFC 6531 §3.3).
+fn is_atext(letter: char) -> bool {
+    letter.is_ascii_alphanumeric()
+        || "!#$%&'*+-/=?^_`{|}~".contains(letter)
+        || is_beyond_ascii(letter)
+}
+
+/// A letter that only SMTPUTF8 allows; blanks and controls are none in any script.
+fn is_beyond_ascii(letter: char) -> bool {
+    !letter.is_ascii() && !letter.is_control() && !letter.is_whitespace()
+}
+
+/// Whether it is a domain: labels of letters, digits, `-`, `_` (RFC 5321 §4.1.2, with the underscore
+/// of many real names), not only digits. Beyond ASCII: RFC 6531 §3.3.
+#[must_use]
+pub fn is_domain(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=LABEL_LIMIT).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(|letter| {
+                letter.is_ascii_alphanumeric()
+                    || matches!(letter, '-' | '_')
+                    || is_beyond_ascii(letter)
+            })
+    };
+    text.len() <= DOMAIN_LIMIT
+        && text.split('.').all(label)
+        && !text
+            .bytes()
+            .all(|octet| octet.is_ascii_digit() || octet == b'.')
+}
+
+/// Whether it is an address literal in its brackets (RFC 5321 §4.1.3).
+fn is_literal(text: &str) -> bool {
+    let Some(inner) = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+    else {
+        return false;
+    };
+    match inner.split_once(':') {
+        Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6") => {
+            address.parse::<Ipv6Addr>().is_ok()
+        }
+        _ => inner.parse::<Ipv4Addr>().is_ok(),
+    }
 }

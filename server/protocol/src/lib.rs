@@ -13,6 +13,7 @@
 //! | `reply` | a reply: written by the server, read by the client that delivers |
 //! | `sasl` | AUTH PLAIN and LOGIN (RFC 4954, RFC 4616) |
 //! | `session` | the session: its states, what is true in each |
+//! | `xtext` | how ENVID=, ORCPT= and AUTH= are encoded (RFC 3461 §4) |
 #![no_std]
 
 extern crate alloc;
@@ -24,7 +25,8 @@ pub mod line;
 pub mod reply;
 pub mod sasl;
 pub mod session;
+pub mod xtext;
 
 pub use address::{Mailbox, ReversePath};
-pub use reply::Reply;
+pub use reply::{Reply, ReplyReader};
 pub use session::{Action, Ask, Envelope, Recipient, Session, Settings};

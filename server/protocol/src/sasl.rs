@@ -1,1 +1,143 @@
-//! sasl
+//! AUTH PLAIN and LOGIN (RFC 4954, RFC 4616, draft-murchison-sasl-login).
+//!
+//! Base64 that is none is 501 5.5.2 (RFC 4954 §4); base64 of something that no login can be is
+//! 535 5.7.8, without asking anybody: an empty user name or password, NUL inside, not UTF-8,
+//! somebody else's authorization identity.
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use base64ct::{Base64, Encoding};
+
+use crate::reply::Reply;
+
+/// The longest response, in base64 (RFC 4954 §4, postconf(5) smtpd_sasl_response_limit).
+pub const RESPONSE_LIMIT: usize = 12_288;
+
+/// What the next line of the client is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exchange {
+    /// PLAIN: everything.
+    Plain,
+    /// LOGIN: the user name.
+    LoginUser,
+    /// LOGIN: the password.
+    LoginPassword {
+        /// The user name, decoded and not yet looked at.
+        user: Vec<u8>,
+    },
+}
+
+/// What follows from the client's line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Send this 334, then read one more line.
+    Challenge(Exchange, Reply),
+    /// Ask whether this is right.
+    Credentials {
+        /// The user name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// The exchange is over.
+    Refused(Reply),
+}
+
+/// The argument of AUTH: a mechanism and, perhaps, an initial response (RFC 4954 §4).
+#[must_use]
+pub fn begin(arguments: &str) -> Step {
+    let mut words = arguments.split_ascii_whitespace();
+    let (Some(mechanism), initial, None) = (words.next(), words.next(), words.next()) else {
+        return Step::Refused(Reply::new(501, "5.5.4 Syntax: AUTH mechanism"));
+    };
+    let exchange = if mechanism.eq_ignore_ascii_case("PLAIN") {
+        Exchange::Plain
+    } else if mechanism.eq_ignore_ascii_case("LOGIN") {
+        Exchange::LoginUser
+    } else {
+        return Step::Refused(Reply::new(
+            504,
+            "5.5.4 Error: authentication mechanism not supported",
+        ));
+    };
+    match initial {
+        None => exchange.challenge(),
+        // An empty initial response is written as "=".
+        Some("=") => exchange.decoded(Vec::new()),
+        Some(initial) => exchange.encoded(initial.as_bytes()),
+    }
+}
+
+impl Exchange {
+    /// The client's answer to a challenge.
+    #[must_use]
+    pub fn respond(self, line: &[u8], cut: bool) -> Step {
+        if line == b"*" {
+            return Step::Refused(Reply::new(501, "5.7.0 Authentication aborted"));
+        }
+        if cut {
+            return too_long();
+        }
+        self.encoded(line)
+    }
+
+    fn challenge(self) -> Step {
+        let prompt = match self {
+            Self::Plain => "",
+            Self::LoginUser => "VXNlcm5hbWU6",
+            Self::LoginPassword { .. } => "UGFzc3dvcmQ6",
+        };
+        Step::Challenge(self, Reply::new(334, prompt))
+    }
+
+    fn encoded(self, response: &[u8]) -> Step {
+        if response.len() > RESPONSE_LIMIT {
+            return too_long();
+        }
+        let decoded = core::str::from_utf8(response).ok().map(Base64::decode_vec);
+        match decoded {
+            Some(Ok(octets)) => self.decoded(octets),
+            _ => Step::Refused(Reply::new(501, "5.5.2 Error: malformed base64")),
+        }
+    }
+
+    fn decoded(self, octets: Vec<u8>) -> Step {
+        match self {
+            Self::Plain => plain(&octets),
+            Self::LoginUser => Self::LoginPassword { user: octets }.challenge(),
+            Self::LoginPassword { user } => credentials(&user, &octets),
+        }
+    }
+}
+
+/// A PLAIN message: authorization identity, NUL, user name, NUL, password (RFC 4616 §2).
+fn plain(message: &[u8]) -> Step {
+    let mut parts = message.split(|&octet| octet == 0);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(identity), Some(user), Some(password), None)
+            if identity.is_empty() || identity == user =>
+        {
+            credentials(user, password)
+        }
+        _ => denied(),
+    }
+}
+
+fn credentials(user: &[u8], password: &[u8]) -> Step {
+    let text = |octets: &[u8]| {
+        let text = core::str::from_utf8(octets).ok()?;
+        (!text.is_empty() && !text.contains('\0')).then(|| String::from(text))
+    };
+    match (text(user), text(password)) {
+        (Some(user), Some(password)) => Step::Credentials { user, password },
+        _ => denied(),
+    }
+}
+
+fn denied() -> Step {
+    Step::Refused(Reply::new(535, "5.7.8 Error: authentication failed"))
+}
+
+fn too_long() -> Step {
+    Step::Refused(Reply::new(500, "5.5.6 SASL response limit exceeded"))
+}

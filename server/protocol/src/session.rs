@@ -10,15 +10,36 @@
 //! 5. After [`Action::Close`] nothing more comes.
 //!
 //! How the bytes were cut when they were fed makes no difference to the actions.
+//!
+//! An `Ask` that is open is the server's time, not the client's: `timed_out` does nothing then,
+//! `shut_down` and `client_closed` take effect once it is answered. What is fed meanwhile is kept;
+//! how much, the driver decides by not reading more.
+//!
+//! A message exists from a granted [`Ask::Begin`] on. It ends in exactly one of two ways: with
+//! [`Ask::Store`], or with [`Action::Discard`].
+
+mod commands;
+mod content;
+mod ehlo;
+mod link;
+mod state;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::address::{Mailbox, ReversePath};
+use crate::line::Input;
 use crate::reply::Reply;
+use crate::sasl;
+use link::Link;
+use state::{Progress, State};
 
 /// What the server's configuration says about sessions on one port.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a parameter of main.cf"
+)]
 pub struct Settings {
     /// postconf(5) myhostname: the name in the greeting, in EHLO replies and in 421.
     pub hostname: String,
@@ -52,6 +73,10 @@ pub struct Settings {
 
 /// What the driver of a session does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one action at a time exists, and it is moved once"
+)]
 pub enum Action {
     /// Send these octets to the client: one whole reply.
     Send(Vec<u8>),
@@ -163,42 +188,107 @@ pub struct Notify {
 /// One session with one client.
 #[derive(Debug)]
 pub struct Session {
-    // The states and the buffers.
+    /// What was fed and not yet read.
+    input: Input,
+    /// What is true of the connection, and the actions to hand out.
+    link: Link,
+    /// What may come next.
+    state: State,
+    /// The client closed its side.
+    client_closed: bool,
+    /// The server is going down.
+    shutting_down: bool,
 }
 
 impl Session {
     /// A session that has just been connected; the greeting is its first action.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let _ = settings;
-        Self {}
+        // AUTH with its initial response may be as long as a response alone (RFC 4954 §4).
+        let limit = settings
+            .line_length_limit
+            .max(sasl::RESPONSE_LIMIT.saturating_add(64));
+        Self {
+            input: Input::new(limit),
+            link: Link::greeted(settings),
+            state: State::begin(),
+            client_closed: false,
+            shutting_down: false,
+        }
     }
 
     /// The client sent these octets; in any pieces.
     pub fn feed(&mut self, octets: &[u8]) {
-        let _ = octets;
+        if self.state.listens() && !self.client_closed {
+            self.input.feed(octets);
+        }
     }
 
     /// The next thing to do, or `None` when something must be fed, answered or reported first.
     #[must_use]
     pub fn poll(&mut self) -> Option<Action> {
-        None
+        loop {
+            if let Some(action) = self.link.actions.pop_front() {
+                return Some(action);
+            }
+            if self.state.is_asked() {
+                return None;
+            }
+            if self.shutting_down {
+                self.end("4.3.2", "Service shutting down");
+            }
+            match self.take().step(&mut self.input, &mut self.link) {
+                Progress::Made(state) => self.state = state,
+                Progress::Waits(state) => {
+                    self.state = state;
+                    if self.client_closed {
+                        self.state = self.take().end(None, &mut self.link);
+                    }
+                    return self.link.actions.pop_front();
+                }
+            }
+        }
     }
 
-    /// The answer to the last [`Ask`].
+    /// The answer to the last [`Ask`]; without an open one it is ignored.
     pub fn answer(&mut self, reply: Reply) {
-        let _ = reply;
+        self.state = self.take().answered(reply, &mut self.link);
     }
 
     /// The handshake after [`Action::StartTls`] is done: everything learned before is forgotten.
-    pub fn tls_started(&mut self) {}
+    pub fn tls_started(&mut self) {
+        self.state = self.take().secured(&mut self.link);
+    }
 
     /// The client was silent for too long: 421 4.4.2, then close (RFC 5321 §4.5.3.2).
-    pub fn timed_out(&mut self) {}
+    pub fn timed_out(&mut self) {
+        if !self.state.is_asked() {
+            self.end("4.4.2", "Error: timeout exceeded");
+        }
+    }
 
     /// The server is going down: 421 4.3.2, then close, once no message is half stored.
-    pub fn shut_down(&mut self) {}
+    ///
+    /// A message that is being stored is answered first; one that is being received is discarded.
+    pub fn shut_down(&mut self) {
+        self.shutting_down = true;
+    }
 
     /// The client closed its side: what is half received is discarded.
-    pub fn client_closed(&mut self) {}
+    ///
+    /// Whole commands that it sent before are still executed and answered.
+    pub fn client_closed(&mut self) {
+        self.client_closed = true;
+    }
+
+    /// Takes the state out; whoever does puts another in its place.
+    fn take(&mut self) -> State {
+        core::mem::replace(&mut self.state, State::Closed)
+    }
+
+    /// Ends the session where it stands, with 421 (RFC 5321 §3.8).
+    fn end(&mut self, status: &str, text: &str) {
+        let farewell = self.link.named(421, status, text);
+        self.state = self.take().end(Some(farewell), &mut self.link);
+    }
 }

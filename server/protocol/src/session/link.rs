@@ -1,0 +1,163 @@
+//! What is true of a connection whatever is being said on it, and the actions on their way out.
+//!
+//! Every reply to a command goes through here, so that errors are counted and slowed down in one
+//! place (postconf(5) smtpd_soft_error_limit, smtpd_hard_error_limit, smtpd_junk_command_limit).
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+
+use crate::command::Mail;
+use crate::reply::Reply;
+use crate::session::{Action, Ask, Envelope, Settings};
+
+/// How the client introduced itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hello {
+    /// Not at all.
+    Unsaid,
+    /// With HELO.
+    Helo(String),
+    /// With EHLO: extensions may be used.
+    Ehlo(String),
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) settings: Settings,
+    /// TLS runs.
+    pub(super) tls: bool,
+    pub(super) hello: Hello,
+    /// The authenticated user.
+    pub(super) user: Option<String>,
+    /// Errors since the last message that was taken.
+    errors: u32,
+    /// NOOP, RSET, VRFY and ETRN since then.
+    junk: u32,
+    /// To be handed out, in order.
+    pub(super) actions: VecDeque<Action>,
+}
+
+impl Link {
+    /// A new connection, its greeting on the way.
+    pub(super) fn greeted(settings: Settings) -> Self {
+        let greeting = Reply::new(220, settings.banner.as_str());
+        let mut link = Self {
+            tls: settings.implicit_tls,
+            settings,
+            hello: Hello::Unsaid,
+            user: None,
+            errors: 0,
+            junk: 0,
+            actions: VecDeque::new(),
+        };
+        link.actions.push_back(Action::Send(greeting.to_wire()));
+        link
+    }
+
+    /// Answers a command.
+    pub(super) fn send(&mut self, reply: &Reply) {
+        self.pause();
+        self.actions.push_back(Action::Send(reply.to_wire()));
+    }
+
+    /// Slows down a client that makes many errors.
+    pub(super) fn pause(&mut self) {
+        if self.errors >= self.settings.soft_error_limit {
+            self.actions.push_back(Action::Pause);
+        }
+    }
+
+    /// Answers a command that failed.
+    pub(super) fn refuse(&mut self, reply: &Reply) {
+        self.send(reply);
+        self.errors = self.errors.saturating_add(1);
+    }
+
+    /// Passes on an answer, and counts it if it grants nothing; whether it grants.
+    pub(super) fn pass(&mut self, reply: &Reply) -> bool {
+        if reply.is_positive() {
+            self.send(reply);
+        } else {
+            self.refuse(reply);
+        }
+        reply.is_positive()
+    }
+
+    /// One more command that moves nothing forward.
+    pub(super) fn count_junk(&mut self) {
+        if self.junk > self.settings.junk_command_limit {
+            self.errors = self.errors.saturating_add(1);
+        }
+        self.junk = self.junk.saturating_add(1);
+    }
+
+    /// A message was taken: whatever happened before is forgiven.
+    pub(super) fn forgive(&mut self) {
+        (self.errors, self.junk) = (0, 0);
+    }
+
+    /// Whether the client made too many errors.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.errors >= self.settings.hard_error_limit.max(1)
+    }
+
+    pub(super) fn ask(&mut self, ask: Ask) {
+        self.actions.push_back(Action::Ask(ask));
+    }
+
+    /// Says a last word, unless there is none to say, and closes.
+    pub(super) fn close(&mut self, farewell: Option<&Reply>) {
+        self.actions
+            .extend(farewell.map(|reply| Action::Send(reply.to_wire())));
+        self.actions.push_back(Action::Close);
+    }
+
+    /// A reply that names this host, as 421 does (RFC 5321 §4.2.3).
+    pub(super) fn named(&self, code: u16, status: &str, text: &str) -> Reply {
+        Reply::new(code, format!("{status} {} {text}", self.settings.hostname))
+    }
+
+    /// Whether MAIL, VRFY, ETRN and AUTH must wait for EHLO.
+    pub(super) fn needs_hello(&self) -> bool {
+        self.settings.helo_required && self.hello == Hello::Unsaid
+    }
+
+    /// The envelope that MAIL opens.
+    pub(super) fn envelope(&self, mail: Mail) -> Envelope {
+        let helo = match &self.hello {
+            Hello::Unsaid => String::new(),
+            Hello::Helo(name) | Hello::Ehlo(name) => name.clone(),
+        };
+        Envelope {
+            reverse_path: mail.reverse_path,
+            recipients: alloc::vec::Vec::new(),
+            helo,
+            protocol: self.protocol(mail.smtputf8),
+            tls: self.tls,
+            user: self.user.clone(),
+            size: mail.size,
+            eight_bit: mail.eight_bit == Some(true),
+            smtputf8: mail.smtputf8,
+            ret: mail.ret,
+            envid: mail.envid,
+        }
+    }
+
+    /// The keyword for Received (RFC 3848, RFC 6531 §4.3): S for TLS, A for AUTH.
+    fn protocol(&self, smtputf8: bool) -> &'static str {
+        if !smtputf8 && !matches!(self.hello, Hello::Ehlo(_)) {
+            return "SMTP";
+        }
+        match (smtputf8, self.tls, self.user.is_some()) {
+            (false, false, false) => "ESMTP",
+            (false, false, true) => "ESMTPA",
+            (false, true, false) => "ESMTPS",
+            (false, true, true) => "ESMTPSA",
+            (true, false, false) => "UTF8SMTP",
+            (true, false, true) => "UTF8SMTPA",
+            (true, true, false) => "UTF8SMTPS",
+            (true, true, true) => "UTF8SMTPSA",
+        }
+    }
+}

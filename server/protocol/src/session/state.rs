@@ -1,0 +1,252 @@
+//! What may come next, and what is true because of what came before.
+//!
+//! ```text
+//!              line                         granted
+//!   Ready ───────────────► Asked(Begin) ───────────────► Data ──── end of data ──► Asked(Store)
+//!   │ ▲ │                  Asked(Sender), …               Chunk ── LAST ──────────► Asked(Store)
+//!   │ │ │ AUTH                   │ answer                   │ not LAST                   │
+//!   │ │ └──────► Sasl ─► Asked(Password) ─┐                 │                            │
+//!   │ └──────────────────────────┴────────┴─────────────────┴────────────────────────────┘
+//!   └ STARTTLS ─► Handshake ─► Ready            QUIT, an error that ends it: Closed
+//! ```
+//!
+//! A state owns what is true in it, is consumed by what happens, and returns the next one.
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use super::commands::{authenticate, foreign, ready};
+use super::content::{BARE_LF, Chunk, Chunks, Data, Skip};
+use super::link::{Hello, Link};
+use crate::line::{Input, Line};
+use crate::reply::Reply;
+use crate::sasl::Exchange;
+use crate::session::{Envelope, Recipient};
+
+/// What the session waits for.
+#[derive(Debug)]
+pub(super) enum State {
+    /// A command.
+    Ready(Stage),
+    /// A line of an AUTH exchange.
+    Sasl(Exchange),
+    /// The answer to an [`Ask`].
+    Asked(Asked),
+    /// Content after DATA.
+    Data(Box<Data>),
+    /// Octets of a BDAT chunk.
+    Chunk(Chunk),
+    /// Octets of a refused BDAT chunk.
+    Skip(Skip),
+    /// The TLS handshake.
+    Handshake,
+    /// Nothing any more.
+    Closed,
+}
+
+/// How far a transaction is (RFC 5321 §3.3).
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// There is none.
+    Idle,
+    /// MAIL was granted.
+    Open(Transaction),
+    /// BDAT was granted, LAST did not come yet.
+    Chunks(Box<Chunks>),
+    /// A chunk failed: nothing but RSET, EHLO or the rest of the chunks (RFC 3030 §2).
+    Failed,
+}
+
+/// An open transaction.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub(super) envelope: Envelope,
+    /// Recipients over the limit so far.
+    pub(super) overshoot: u32,
+}
+
+/// What was asked, and what it would make true.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Sender(Envelope),
+    Recipient(Transaction, Recipient),
+    /// VRFY, ETRN: nothing becomes true.
+    Nothing(Stage),
+    Password {
+        user: String,
+    },
+    Data(Transaction),
+    Chunk {
+        transaction: Transaction,
+        size: u64,
+        last: bool,
+    },
+    Store,
+}
+
+/// What came of a step.
+pub(super) enum Progress {
+    /// There may be more to do at once.
+    Made(State),
+    /// More must be fed.
+    Waits(State),
+}
+
+impl State {
+    pub(super) fn begin() -> Self {
+        Self::Ready(Stage::Idle)
+    }
+
+    /// Whether an [`Ask`] is open.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(self, Self::Asked(_))
+    }
+
+    /// Whether what is fed is meant for the session.
+    pub(super) fn listens(&self) -> bool {
+        !matches!(self, Self::Handshake | Self::Closed)
+    }
+
+    /// Goes on with what was fed.
+    pub(super) fn step(self, input: &mut Input, link: &mut Link) -> Progress {
+        match self {
+            Self::Ready(stage) => ready(stage, input, link),
+            Self::Sasl(exchange) => match input.next_line() {
+                None => Progress::Waits(Self::Sasl(exchange)),
+                Some(Line::Whole { octets, cut }) => {
+                    Progress::Made(authenticate(exchange.respond(&octets, cut), link))
+                }
+                Some(Line::BareLf) => {
+                    let farewell = link.named(550, "5.5.2", BARE_LF);
+                    Progress::Made(Self::Sasl(exchange).end(Some(farewell), link))
+                }
+                Some(Line::ClientHello) => {
+                    Progress::Made(Self::Sasl(exchange).end(Some(foreign()), link))
+                }
+            },
+            Self::Data(data) => data.step(input, link),
+            Self::Chunk(chunk) => chunk.step(input, link),
+            Self::Skip(skip) => skip.step(input, link),
+            Self::Asked(_) | Self::Handshake | Self::Closed => Progress::Waits(self),
+        }
+    }
+
+    /// The answer to what was asked. 421 and 521 end the session (RFC 5321 §3.8, RFC 7504 §3).
+    pub(super) fn answered(self, reply: Reply, link: &mut Link) -> Self {
+        match self {
+            Self::Asked(_) if matches!(reply.code, 421 | 521) => self.end(Some(reply), link),
+            Self::Asked(asked) => asked.answered(reply, link),
+            other => other,
+        }
+    }
+
+    /// The handshake is done (RFC 3207 §4.2).
+    pub(super) fn secured(self, link: &mut Link) -> Self {
+        if !matches!(self, Self::Handshake) {
+            return self;
+        }
+        link.tls = true;
+        link.hello = Hello::Unsaid;
+        link.user = None;
+        Self::begin()
+    }
+
+    /// Ends the session: a message half received is discarded. Where a handshake is under way,
+    /// nothing can be said.
+    pub(super) fn end(self, farewell: Option<Reply>, link: &mut Link) -> Self {
+        let farewell = match self {
+            Self::Closed => return Self::Closed,
+            Self::Handshake => None,
+            _ => farewell,
+        };
+        match self {
+            Self::Data(mut data) => data.body_mut().discard(&mut link.actions),
+            Self::Chunk(mut chunk) => chunk.chunks.body.discard(&mut link.actions),
+            Self::Ready(stage)
+            | Self::Skip(Skip { then: stage, .. })
+            | Self::Asked(Asked::Nothing(stage)) => stage.abandon(link),
+            _ => {}
+        }
+        link.close(farewell.as_ref());
+        Self::Closed
+    }
+}
+
+impl Stage {
+    /// Forgets the transaction; a message half received is discarded.
+    pub(super) fn abandon(self, link: &mut Link) {
+        if let Self::Chunks(mut chunks) = self {
+            chunks.body.discard(&mut link.actions);
+        }
+    }
+
+    /// What follows a refused chunk: its transaction is over with LAST, and of no use before.
+    pub(super) fn after_failure(last: bool) -> Self {
+        if last { Self::Idle } else { Self::Failed }
+    }
+}
+
+impl Asked {
+    fn answered(self, reply: Reply, link: &mut Link) -> State {
+        let granted = reply.is_positive();
+        match self {
+            Self::Sender(envelope) => {
+                let stage = if granted {
+                    Stage::Open(Transaction {
+                        envelope,
+                        overshoot: 0,
+                    })
+                } else {
+                    Stage::Idle
+                };
+                link.pass(&reply);
+                State::Ready(stage)
+            }
+            Self::Recipient(mut transaction, recipient) => {
+                if link.pass(&reply) {
+                    transaction.envelope.recipients.push(recipient);
+                }
+                State::Ready(Stage::Open(transaction))
+            }
+            Self::Nothing(stage) => {
+                link.pass(&reply);
+                State::Ready(stage)
+            }
+            Self::Password { user } => {
+                if link.pass(&reply) {
+                    link.user = Some(user);
+                }
+                State::Ready(Stage::Idle)
+            }
+            Self::Data(transaction) if granted => {
+                if reply.is_intermediate() {
+                    link.send(&reply);
+                } else {
+                    link.send(&Reply::new(354, "End data with <CR><LF>.<CR><LF>"));
+                }
+                State::Data(Box::new(Data::new(transaction.envelope, link)))
+            }
+            Self::Data(transaction) => {
+                link.refuse(&reply);
+                State::Ready(Stage::Open(transaction))
+            }
+            Self::Chunk {
+                transaction,
+                size,
+                last,
+            } if granted => {
+                Box::new(Chunks::new(transaction.envelope, link)).chunk(size, last, link)
+            }
+            Self::Chunk { size, last, .. } => State::Skip(Skip {
+                left: size,
+                reply,
+                then: Stage::after_failure(last),
+            }),
+            Self::Store => {
+                if link.pass(&reply) {
+                    link.forgive();
+                }
+                State::Ready(Stage::Idle)
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Replies: written for strict readers, read from careless writers.
+#![expect(clippy::indexing_slicing, reason = "what panics here is a failed test")]
+use rstest::rstest;
+use vmaild_protocol::reply::{MalformedReply, Reply, ReplyReader};
+
+#[rstest]
+#[case(Reply::new(250, "2.1.0 Ok"), "250 2.1.0 Ok\r\n")]
+#[case(Reply::new(334, ""), "334 \r\n")]
+#[case(Reply::multi(250, ["a", "b", "c"]), "250-a\r\n250-b\r\n250 c\r\n")]
+#[case(Reply::multi(550, [""; 0]), "550 \r\n")]
+#[case(Reply::new(550, "a\r\n250 b\0\u{e9}\t"), "550 a??250 b???\r\n")]
+#[case(Reply::new(7, "x"), "200 x\r\n")]
+fn a_reply_is_written(#[case] reply: Reply, #[case] wire: &str) {
+    assert_eq!(reply.to_wire(), wire.as_bytes());
+}
+
+#[test]
+fn a_line_has_512_octets_at_most() {
+    assert_eq!(Reply::new(550, "x".repeat(507)).to_wire().len(), 512);
+}
+
+#[rstest]
+#[case("250 2.1.0 Ok\r\n", Some("2.1.0"))]
+#[case("550 5.1.1\r\n", Some("5.1.1"))]
+#[case("550 4.1.1 another class\r\n", None)]
+#[case("250 2.1.0.1 x\r\n", None)]
+#[case("250 2.1234.0 x\r\n", None)]
+#[case("250 Ok\r\n", None)]
+fn an_enhanced_code_is_recognised(#[case] wire: &str, #[case] code: Option<&str>) {
+    assert_eq!(read(wire).unwrap()[0].enhanced(), code);
+}
+
+/// Fed octet by octet.
+fn read(wire: &str) -> Result<Vec<Reply>, MalformedReply> {
+    let mut reader = ReplyReader::new();
+    let mut replies = Vec::new();
+    for octet in wire.bytes() {
+        reader.feed(&[octet]);
+        replies.extend(reader.next_reply()?);
+    }
+    Ok(replies)
+}
+
+#[rstest]
+#[case("220 a\r\n250-b\r\n250 c\r\n", &["220 a", "250 b c"])]
+#[case("250\r\n", &["250"])]
+#[case("250 \n250-x\n250\n", &["250 ", "250 x "])]
+#[case("250-a\r\n251 b\r\n", &["251 a b"])]
+#[case("250 no end", &[])]
+fn replies_are_read(#[case] wire: &str, #[case] expected: &[&str]) {
+    let replies: Vec<_> = read(wire)
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let expected: Vec<_> = expected.iter().map(|text| (*text).to_string()).collect();
+    let trimmed = |texts: Vec<String>| -> Vec<String> {
+        texts
+            .iter()
+            .map(|text| text.trim_end().to_string())
+            .collect()
+    };
+    assert_eq!(trimmed(replies), trimmed(expected));
+}
+
+#[rstest]
+#[case("hello\r\n", MalformedReply::NoCode)]
+#[case("\r\n", MalformedReply::NoCode)]
+#[case("+25 x\r\n", MalformedReply::NoCode)]
+#[case("199 x\r\n", MalformedReply::NoCode)]
+#[case("600 x\r\n", MalformedReply::NoCode)]
+#[case("250x\r\n", MalformedReply::NoCode)]
+#[case("250-a\r\n550 b\r\n", MalformedReply::Mixed)]
+#[case(&"250-a\r\n".repeat(501), MalformedReply::TooLong)]
+#[case(&"2".repeat(70_000), MalformedReply::TooLong)]
+#[case(&format!("250-{}\r\n", "x".repeat(500)).repeat(200), MalformedReply::TooLong)]
+fn what_is_no_reply_is_an_error(#[case] wire: &str, #[case] error: MalformedReply) {
+    assert_eq!(read(wire), Err(error));
+}
