@@ -51,7 +51,10 @@ pub async fn expand(params: &Params, recipient: &Mailbox) -> Result<Vec<Mailbox>
             if !chain.insert(key.clone()) || chain.len() > params.virtual_alias_recursion_limit {
                 return Err(too_deep("nesting", &first));
             }
-            if found.iter().any(|found| found.local.len() + found.domain.len() > ADDRESS_LIMIT) {
+            if found
+                .iter()
+                .any(|found| found.local.len() + found.domain.len() > ADDRESS_LIMIT)
+            {
                 return Err(too_deep("result length", &first));
             }
             if found.iter().any(|found| found.key() == key) {
@@ -72,7 +75,9 @@ pub async fn expand(params: &Params, recipient: &Mailbox) -> Result<Vec<Mailbox>
 }
 
 fn too_deep(what: &str, address: &Mailbox) -> Unexpanded {
-    Unexpanded::TooDeep(format!("unreasonable virtual_alias_maps map {what} for {address}"))
+    Unexpanded::TooDeep(format!(
+        "unreasonable virtual_alias_maps map {what} for {address}"
+    ))
 }
 
 /// The address with `@$myorigin` where it has no domain (postconf(5) append_at_myorigin).
@@ -105,7 +110,9 @@ async fn lookup(
     }
     keys.push((format!("@{domain}"), None));
     for (key, extension) in keys {
-        let Some(value) = maps.get(&key).await? else { continue };
+        let Some(value) = maps.get(&key).await? else {
+            continue;
+        };
         let (user, unmatched) = match extension {
             // Lower case may be longer than what was sent; then the extension is taken from it.
             Some(at) => match address.local.get(..at).zip(address.local.get(at..)) {
@@ -117,7 +124,10 @@ async fn lookup(
         let addresses = match value.trim().strip_prefix('@') {
             // `@other`: the local part stays (oracle N08c).
             Some(other) if !other.contains([',', ' ', '\t', '\n', '@']) => {
-                vec![Mailbox { local: user.to_owned(), domain: without_dot(other) }]
+                vec![Mailbox {
+                    local: user.to_owned(),
+                    domain: without_dot(other),
+                }]
             }
             _ => destinations(&value)
                 .into_iter()
@@ -162,7 +172,10 @@ pub fn destinations(value: &str) -> Vec<Mailbox> {
             '<' => {
                 // What stood before the bracket was a display name.
                 words.clear();
-                word = letters.by_ref().take_while(|&letter| letter != '>').collect();
+                word = letters
+                    .by_ref()
+                    .take_while(|&letter| letter != '>')
+                    .collect();
                 words.push(std::mem::take(&mut word));
             }
             ',' | ';' => {
@@ -180,7 +193,10 @@ pub fn destinations(value: &str) -> Vec<Mailbox> {
     }
     words.push(word);
     addresses.append(&mut words);
-    addresses.iter().filter_map(|word| mailbox(word.trim())).collect()
+    addresses
+        .iter()
+        .filter_map(|word| mailbox(word.trim()))
+        .collect()
 }
 
 /// A quoted string, quotes kept, to its end.
@@ -224,7 +240,11 @@ pub fn mailbox(text: &str) -> Option<Mailbox> {
                 let inner = inner.strip_prefix('"').unwrap_or(&inner);
                 let mut inner = inner.strip_suffix('"').unwrap_or(inner).chars();
                 while let Some(letter) = inner.next() {
-                    current.extend(if letter == '\\' { inner.next() } else { Some(letter) });
+                    current.extend(if letter == '\\' {
+                        inner.next()
+                    } else {
+                        Some(letter)
+                    });
                 }
             }
             '@' => parts.push(std::mem::take(&mut current)),
@@ -255,7 +275,10 @@ mod tests {
     #[case::comment("(x (y)) a@x", "a@x")]
     #[case::group("grp: a@x, b@x;", "a@x b@x")]
     #[case::hash_is_an_address("a@x # b@x", "a@x # b@x")]
-    #[case::never_a_command("|/bin/cat, :include:/etc/hostname", "|/bin/cat \":include:/etc/hostname\"")]
+    #[case::never_a_command(
+        "|/bin/cat, :include:/etc/hostname",
+        "|/bin/cat \":include:/etc/hostname\""
+    )]
     #[case::two_ats("a@b@x", "\"a@b\"@x")]
     #[case::quoted_local_part("\"a b\"@x", "\"a b\"@x")]
     #[case::trailing_dot("a@x.", "a@x")]
@@ -264,7 +287,10 @@ mod tests {
     #[case::only_a_comma(",", "")]
     #[case::scheme("mailto:a@x", "\"mailto:a\"@x")]
     fn a_destination_is_taken_apart(#[case] value: &str, #[case] addresses: &str) {
-        let found: Vec<String> = destinations(value).iter().map(ToString::to_string).collect();
+        let found: Vec<String> = destinations(value)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(found.join(" "), addresses);
     }
 

@@ -59,12 +59,18 @@ pub(crate) enum Verdict {
 impl Verdict {
     /// It is where it was to go, as far as this server can know.
     pub(crate) fn sent(relay: &str, text: impl Into<String>) -> Self {
-        Self::Sent { reason: Reason::new("2.0.0", relay, text), reported_there: false }
+        Self::Sent {
+            reason: Reason::new("2.0.0", relay, text),
+            reported_there: false,
+        }
     }
 
     /// Not now; with the ordinary distance.
     pub(crate) fn put_off(status: &str, relay: &str, text: impl Into<String>) -> Self {
-        Self::PutOff { reason: Reason::new(status, relay, text), soon: false }
+        Self::PutOff {
+            reason: Reason::new(status, relay, text),
+            soon: false,
+        }
     }
 
     /// Never.
@@ -76,7 +82,10 @@ impl Verdict {
     pub(crate) fn lookup(relay: &str, failed: &crate::tables::Failed) -> Self {
         log::line("trivial-rewrite", &format!("warning: {failed}"));
         let text = "address lookup failure";
-        Self::PutOff { reason: Reason::new("4.3.0", relay, text), soon: true }
+        Self::PutOff {
+            reason: Reason::new("4.3.0", relay, text),
+            soon: true,
+        }
     }
 }
 
@@ -143,7 +152,10 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
             continue;
         }
         let (program, verdict) = if recipient.expanded {
-            ("cleanup", Verdict::sent("none", "expanded to several addresses"))
+            (
+                "cleanup",
+                Verdict::sent("none", "expanded to several addresses"),
+            )
         } else {
             match destination(params, &recipient.mailbox).await {
                 Destination::Maildir(path) => {
@@ -171,8 +183,14 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
                 Some(&first) => maildirs.deliver(&parcel, first, &path).await,
                 None => return Report::decided("virtual", Vec::new(), queued),
             };
-            let verdicts = recipients.into_iter().map(|index| (index, verdict.clone())).collect();
-            Report { started, ..Report::decided("virtual", verdicts, queued) }
+            let verdicts = recipients
+                .into_iter()
+                .map(|index| (index, verdict.clone()))
+                .collect();
+            Report {
+                started,
+                ..Report::decided("virtual", verdicts, queued)
+            }
         });
     }
     let limit = params.smtp_destination_recipient_limit.max(1);
@@ -185,7 +203,13 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
                 let _slot = slots.acquire().await;
                 let started = Instant::now();
                 let (verdicts, connecting) = client.deliver(&parcel, &hop, &recipients).await;
-                Report { program: "smtp", verdicts, queued, started, connecting }
+                Report {
+                    program: "smtp",
+                    verdicts,
+                    queued,
+                    started,
+                    connecting,
+                }
             });
         }
     }
@@ -208,7 +232,10 @@ struct Groups<K> {
 
 impl<K> Default for Groups<K> {
     fn default() -> Self {
-        Self { list: Vec::new(), places: HashMap::new() }
+        Self {
+            list: Vec::new(),
+            places: HashMap::new(),
+        }
     }
 }
 
@@ -267,9 +294,7 @@ async fn destination(params: &Params, mailbox: &Mailbox) -> Destination {
                     let text = format!("unknown user: \"{}\"", mailbox.key());
                     Destination::Decided("virtual", Verdict::failed("5.1.1", "virtual", text))
                 }
-                Err(failed) => {
-                    Destination::Decided("virtual", Verdict::lookup("virtual", &failed))
-                }
+                Err(failed) => Destination::Decided("virtual", Verdict::lookup("virtual", &failed)),
             }
         }
         Route::Smtp { nexthop, port } => Destination::Smtp(smtp::NextHop { nexthop, port }),
@@ -286,7 +311,10 @@ async fn destination(params: &Params, mailbox: &Mailbox) -> Destination {
             Destination::Decided("discard", verdict)
         }
         Route::Unknown(transport) => {
-            log::line("qmgr", &format!("warning: no transport {transport:?} for {mailbox}"));
+            log::line(
+                "qmgr",
+                &format!("warning: no transport {transport:?} for {mailbox}"),
+            );
             let verdict = Verdict::put_off("4.3.0", "none", "mail transport unavailable");
             Destination::Decided("error", verdict)
         }
@@ -294,13 +322,15 @@ async fn destination(params: &Params, mailbox: &Mailbox) -> Destination {
 }
 
 impl Report {
-    fn decided(
-        program: &'static str,
-        verdicts: Vec<(usize, Verdict)>,
-        queued: Instant,
-    ) -> Self {
+    fn decided(program: &'static str, verdicts: Vec<(usize, Verdict)>, queued: Instant) -> Self {
         let (started, connecting) = (Instant::now(), Duration::ZERO);
-        Self { program, verdicts, queued, started, connecting }
+        Self {
+            program,
+            verdicts,
+            queued,
+            started,
+            connecting,
+        }
     }
 }
 
@@ -309,7 +339,9 @@ fn record(active: &mut Active, report: Report) -> bool {
     let mut soon = false;
     let mut changes = Vec::new();
     for (index, verdict) in report.verdicts {
-        let Some(recipient) = active.record.recipients.get(index) else { continue };
+        let Some(recipient) = active.record.recipients.get(index) else {
+            continue;
+        };
         let (word, reason) = match &verdict {
             Verdict::Sent { reason, .. } => ("sent", reason),
             Verdict::PutOff { reason, .. } => ("deferred", reason),
@@ -320,7 +352,9 @@ fn record(active: &mut Active, report: Report) -> bool {
         } else {
             format!(" orig_to=<{}>,", recipient.original)
         };
-        let arrival = SystemTime::now().duration_since(active.record.arrival()).unwrap_or_default();
+        let arrival = SystemTime::now()
+            .duration_since(active.record.arrival())
+            .unwrap_or_default();
         let in_round = report.queued.elapsed();
         let working = report.started.elapsed();
         log::line(
@@ -341,9 +375,15 @@ fn record(active: &mut Active, report: Report) -> bool {
         );
         let wants_success = recipient.notify.is_some_and(|notify| notify.success);
         let state = match verdict {
-            Verdict::Sent { reason, reported_there: false } if wants_success => State::Sent(reason),
+            Verdict::Sent {
+                reason,
+                reported_there: false,
+            } if wants_success => State::Sent(reason),
             Verdict::Sent { .. } => State::Done,
-            Verdict::PutOff { reason, soon: quickly } => {
+            Verdict::PutOff {
+                reason,
+                soon: quickly,
+            } => {
                 soon |= quickly;
                 State::PutOff(reason)
             }

@@ -34,7 +34,11 @@ pub fn received(
     id: &str,
     when: &Zoned,
 ) -> String {
-    let helo = if envelope.helo.is_empty() { &origin.client_name } else { &envelope.helo };
+    let helo = if envelope.helo.is_empty() {
+        &origin.client_name
+    } else {
+        &envelope.helo
+    };
     let mut header = format!("Received: from {} (", harmless(helo));
     header.push_str(&format!("{} [", harmless(&origin.client_name)));
     match origin.client {
@@ -58,7 +62,10 @@ pub fn received(
 /// The trace header of a message that the server itself wrote.
 #[must_use]
 pub fn received_here((myhostname, mail_name): (&str, &str), id: &str, when: &Zoned) -> String {
-    format!("Received: by {myhostname} ({mail_name})\n\tid {id}; {}\n", date(when))
+    format!(
+        "Received: by {myhostname} ({mail_name})\n\tid {id}; {}\n",
+        date(when)
+    )
 }
 
 /// A client's word in a header of ours: no blanks, brackets or control characters of its own.
@@ -123,7 +130,10 @@ impl Filter {
         self.eight_bit |= !octets.is_ascii();
         let mut rest = octets;
         while !rest.is_empty() {
-            let run = rest.iter().position(|&octet| octet == b'\r').unwrap_or(rest.len());
+            let run = rest
+                .iter()
+                .position(|&octet| octet == b'\r')
+                .unwrap_or(rest.len());
             let (plain, behind) = rest.split_at(run);
             if let Some(&first) = plain.first() {
                 // CRs directly before a line end belong to it; any other is a blank.
@@ -157,7 +167,10 @@ impl Filter {
     fn lines(&mut self, octets: &[u8], stored: &mut Vec<u8>) {
         let mut rest = octets;
         while self.part != Part::Body && !rest.is_empty() {
-            let end = rest.iter().position(|&octet| octet == b'\n').map_or(rest.len(), |at| at + 1);
+            let end = rest
+                .iter()
+                .position(|&octet| octet == b'\n')
+                .map_or(rest.len(), |at| at + 1);
             let (piece, behind) = rest.split_at(end);
             rest = behind;
             let complete = piece.ends_with(b"\n");
@@ -222,7 +235,9 @@ impl Filter {
 /// The name of the header that a line begins, in lower case (RFC 5322 §2.2).
 fn header_name(line: &[u8]) -> Option<String> {
     let colon = line.iter().position(|&octet| octet == b':')?;
-    let name = std::str::from_utf8(line.get(..colon)?).ok()?.trim_end_matches([' ', '\t']);
+    let name = std::str::from_utf8(line.get(..colon)?)
+        .ok()?
+        .trim_end_matches([' ', '\t']);
     let printable = !name.is_empty() && name.bytes().all(|octet| (b'!'..=b'~').contains(&octet));
     printable.then(|| name.to_ascii_lowercase())
 }
@@ -236,7 +251,9 @@ mod tests {
 
     fn stored(pieces: &[&[u8]]) -> Vec<u8> {
         let (mut filter, mut stored) = (Filter::default(), Vec::new());
-        pieces.iter().for_each(|piece| filter.write(piece, &mut stored));
+        pieces
+            .iter()
+            .for_each(|piece| filter.write(piece, &mut stored));
         filter.end(&mut stored);
         stored
     }
@@ -253,10 +270,16 @@ mod tests {
         "Return-Path: <a@b>\r\nBcc: x,\r\n y\r\nTo: z\r\n\r\nBcc: stays\r\n",
         "To: z\n\nBcc: stays\n"
     )]
-    #[case::mbox_line("From me Thu\r\nTo: z\r\n\r\n", "X-Mailbox-Line: From me Thu\nTo: z\n\n")]
+    #[case::mbox_line(
+        "From me Thu\r\nTo: z\r\n\r\n",
+        "X-Mailbox-Line: From me Thu\nTo: z\n\n"
+    )]
     #[case::text_inside_the_header("To: z\r\nno header\r\n", "To: z\n\nno header\n")]
     fn content_is_stored_with_line_feeds(#[case] came: &str, #[case] becomes: &str) {
-        assert_eq!(String::from_utf8(stored(&[came.as_bytes()])).unwrap(), becomes);
+        assert_eq!(
+            String::from_utf8(stored(&[came.as_bytes()])).unwrap(),
+            becomes
+        );
     }
 
     #[test]

@@ -32,7 +32,7 @@ use tokio::task::spawn_blocking;
 use vmaild_protocol::session::Notify;
 use vmaild_protocol::{Envelope, ReversePath};
 
-use self::file::{Record, Recipient, State};
+use self::file::{Recipient, Record, State};
 use self::flush::Flusher;
 use self::schedule::Schedule;
 use crate::config::Params;
@@ -127,7 +127,10 @@ impl Content {
     /// Reads it from its beginning.
     #[must_use]
     pub fn reader(&self) -> ContentReader {
-        ContentReader { content: self.clone(), done: 0 }
+        ContentReader {
+            content: self.clone(),
+            done: 0,
+        }
     }
 }
 
@@ -185,9 +188,13 @@ impl Queue {
         let (directory, folder) = spawn_blocking(move || {
             for name in ["active", "hold", "corrupt"] {
                 let path = directory.join(name);
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| {
-                    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-                })?;
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&path)
+                    .map_err(|error| {
+                        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+                    })?;
             }
             let folder = File::open(directory.join("active"))?;
             Ok::<_, io::Error>((directory, folder))
@@ -221,7 +228,10 @@ impl Queue {
 
     /// Begins a message: assigns its queue id.
     // Nothing waits here today; that it may is part of the seam.
-    #[allow(clippy::unused_async, reason = "a queue that reserves space here would have to wait")]
+    #[allow(
+        clippy::unused_async,
+        reason = "a queue that reserves space here would have to wait"
+    )]
     pub async fn begin(&self, origin: Origin, envelope: &Envelope) -> Result<Incoming, Untaken> {
         let params = self.inner.params();
         let (id, arrived) = self.inner.next_id();
@@ -273,8 +283,11 @@ impl Incoming {
                 Some(file) => file,
                 None => {
                     // Without its name it is gone by itself when it is closed, however that comes.
-                    let file =
-                        File::options().read(true).append(true).create_new(true).open(&path)?;
+                    let file = File::options()
+                        .read(true)
+                        .append(true)
+                        .create_new(true)
+                        .open(&path)?;
                     fs::remove_file(&path)?;
                     Arc::new(file)
                 }
@@ -297,7 +310,10 @@ impl Incoming {
             return Err(Untaken::TooManyHops);
         }
         let recipients = expand_all(&params, &self.id, envelope).await?;
-        log::line("cleanup", &format!("{}: message-id={}", self.id, self.filter.message_id));
+        log::line(
+            "cleanup",
+            &format!("{}: message-id={}", self.id, self.filter.message_id),
+        );
         let mut record = Record {
             id: self.id.clone(),
             arrived: self.arrived,
@@ -319,7 +335,11 @@ impl Incoming {
                 let buffer = std::mem::take(&mut self.buffer);
                 let (size, at) = (self.spilled_size + buffer.len() as u64, 0);
                 let file = spawn_blocking(move || (&*file).write_all(&buffer).map(|()| file));
-                Content::File { file: file.await.map_err(io::Error::from)??, at, size }
+                Content::File {
+                    file: file.await.map_err(io::Error::from)??,
+                    at,
+                    size,
+                }
             }
         };
         self.queue.inner.store(record, content).await?;
@@ -335,9 +355,14 @@ async fn expand_all(
 ) -> Result<Vec<Recipient>, Untaken> {
     let (mut recipients, mut seen) = (Vec::new(), HashSet::new());
     for recipient in &envelope.recipients {
-        let expanded = aliases::expand(params, &recipient.mailbox).await.inspect_err(|error| {
-            log::line("cleanup", &format!("{id}: warning: {error} -- message not accepted"));
-        })?;
+        let expanded = aliases::expand(params, &recipient.mailbox)
+            .await
+            .inspect_err(|error| {
+                log::line(
+                    "cleanup",
+                    &format!("{id}: warning: {error} -- message not accepted"),
+                );
+            })?;
         let mut notify = recipient.notify;
         let success = notify.is_some_and(|notify| notify.success);
         let entry = |mailbox, notify, expanded| Recipient {
@@ -351,9 +376,15 @@ async fn expand_all(
         if success && expanded.len() > 1 {
             // Many cannot each report success: the sender hears once that it was expanded
             // (RFC 3461 §5.2.7.3), and of what fails later.
-            let only_success = Notify { success: true, ..Notify::default() };
+            let only_success = Notify {
+                success: true,
+                ..Notify::default()
+            };
             recipients.push(entry(recipient.mailbox.clone(), Some(only_success), true));
-            notify = notify.map(|notify| Notify { success: false, ..notify });
+            notify = notify.map(|notify| Notify {
+                success: false,
+                ..notify
+            });
         }
         for mailbox in expanded {
             if seen.insert((mailbox.key(), recipient.mailbox.key())) {
@@ -378,7 +409,9 @@ impl Inner {
     /// A new queue id and the time it stands for: microseconds since 1970, in hexadecimal. Two
     /// messages never share one, not even across restarts (ids on disk count as given).
     pub(crate) fn next_id(&self) -> (QueueId, u64) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         let next = |last: u64| Some(now.max(last.saturating_add(1)));
         let last = self
@@ -417,7 +450,9 @@ impl Inner {
             Ok::<_, io::Error>((record, Arc::new(file)))
         })
         .await??;
-        self.flusher.flush(vec![file.clone(), self.folder.clone()]).await?;
+        self.flusher
+            .flush(vec![file.clone(), self.folder.clone()])
+            .await?;
         Ok((record, file))
     }
 
@@ -456,5 +491,7 @@ impl Inner {
 #[must_use]
 pub fn zoned(micros: u64) -> Zoned {
     let micros = i64::try_from(micros).unwrap_or(i64::MAX);
-    Timestamp::from_microsecond(micros).unwrap_or_default().to_zoned(TimeZone::system())
+    Timestamp::from_microsecond(micros)
+        .unwrap_or_default()
+        .to_zoned(TimeZone::system())
 }

@@ -48,8 +48,16 @@ impl Maildirs {
     pub(crate) fn new(flusher: Flusher) -> Self {
         // Dovecot's way with names that could not stand in a file's name.
         let host = rustix::system::uname();
-        let host = host.nodename().to_string_lossy().replace('/', "\\057").replace(':', "\\072");
-        Self { flusher, host, locks: Mutex::default() }
+        let host = host
+            .nodename()
+            .to_string_lossy()
+            .replace('/', "\\057")
+            .replace(':', "\\072");
+        Self {
+            flusher,
+            host,
+            locks: Mutex::default(),
+        }
     }
 
     /// Delivers to the mailbox that the table has at `value`.
@@ -83,13 +91,16 @@ impl Maildirs {
                 _ => Verdict::failed("5.3.5", "virtual", "mail system configuration error"),
             }
         })?;
-        let limit = quota::limit(params, &recipient.mailbox).await.map_err(|error| match error {
-            NoLimit::Failed(failed) => Verdict::lookup("virtual", &failed),
-            error @ NoLimit::NotANumber(..) => {
-                log::line("virtual", &format!("warning: {error}"));
-                Verdict::put_off("4.3.5", "virtual", "mail system configuration error")
-            }
-        })?;
+        let limit =
+            quota::limit(params, &recipient.mailbox)
+                .await
+                .map_err(|error| match error {
+                    NoLimit::Failed(failed) => Verdict::lookup("virtual", &failed),
+                    error @ NoLimit::NotANumber(..) => {
+                        log::line("virtual", &format!("warning: {error}"));
+                        Verdict::put_off("4.3.5", "virtual", "mail system configuration error")
+                    }
+                })?;
         let owner = owner(params, &recipient.mailbox).await?;
         let head = format!(
             "Return-Path: {}\nX-Original-To: {}\nDelivered-To: {}\n",
@@ -102,7 +113,10 @@ impl Maildirs {
         flushed.map_err(|error| refused("flush", &draft.path, &error))?;
 
         let lock = self.lock(&path);
-        let (keep, named) = (params.virtual_create_maildirsize, params.virtual_mailbox_extended);
+        let (keep, named) = (
+            params.virtual_create_maildirsize,
+            params.virtual_mailbox_extended,
+        );
         let (size, host) = (draft.size, self.host.clone());
         let folder = {
             let _held = lock.lock().await;
@@ -131,8 +145,10 @@ impl Maildirs {
         };
         drop(lock);
         let Some(folder) = folder else {
-            let text =
-                format!("maildir delivery failed: {}", params.virtual_maildir_limit_message);
+            let text = format!(
+                "maildir delivery failed: {}",
+                params.virtual_maildir_limit_message
+            );
             // Alone too large: waiting will not help.
             let never = params.virtual_overquota_bounce || limit.is_some_and(|limit| size > limit);
             return Ok(if never {
@@ -167,7 +183,11 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Verdict> + Send + 'static,
 ) -> Result<T, Verdict> {
     spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Verdict::put_off("4.3.0", "virtual", format!("delivery ended early: {error}")))
+        Err(Verdict::put_off(
+            "4.3.0",
+            "virtual",
+            format!("delivery ended early: {error}"),
+        ))
     })
 }
 
@@ -196,10 +216,16 @@ async fn owner(params: &Params, mailbox: &Mailbox) -> Result<Owner, Verdict> {
     let number = async |maps: &Maps, name: &str| {
         let found = maps.find(&mailbox.local, &mailbox.domain, delimiter).await;
         let found = found.map_err(|failed| Verdict::lookup("virtual", &failed))?;
-        found.and_then(|text| text.trim().parse::<u32>().ok()).filter(|&id| id > 0).ok_or_else(|| {
-            log::line("virtual", &format!("warning: {mailbox}: no user of its own in {name}"));
-            Verdict::put_off("4.3.5", "virtual", "mail system configuration error")
-        })
+        found
+            .and_then(|text| text.trim().parse::<u32>().ok())
+            .filter(|&id| id > 0)
+            .ok_or_else(|| {
+                log::line(
+                    "virtual",
+                    &format!("warning: {mailbox}: no user of its own in {name}"),
+                );
+                Verdict::put_off("4.3.5", "virtual", "mail system configuration error")
+            })
     };
     let uid = number(&params.virtual_uid_maps, "virtual_uid_maps").await?;
     let gid = number(&params.virtual_gid_maps, "virtual_gid_maps").await?;
@@ -232,7 +258,10 @@ pub(crate) fn below(base: &Path, value: &str) -> Result<PathBuf, UnsafePath> {
         return Err(UnsafePath::Absolute);
     }
     let path = value.strip_suffix('/').unwrap_or(value);
-    if path.split('/').any(|component| matches!(component, "" | "." | "..")) {
+    if path
+        .split('/')
+        .any(|component| matches!(component, "" | "." | ".."))
+    {
         return Err(UnsafePath::Component);
     }
     if !value.ends_with('/') {
@@ -279,14 +308,32 @@ impl Draft {
         if !inside {
             log::line(
                 "virtual",
-                &format!("warning: {} leads out of virtual_mailbox_base", maildir.display()),
+                &format!(
+                    "warning: {} leads out of virtual_mailbox_base",
+                    maildir.display()
+                ),
             );
-            return Err(Verdict::failed("5.3.5", "virtual", "mail system configuration error"));
+            return Err(Verdict::failed(
+                "5.3.5",
+                "virtual",
+                "mail system configuration error",
+            ));
         }
-        let file =
-            File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-        let mut draft = Self { path: path.clone(), file: Arc::new(file), size: 0, finished: false };
-        draft.fill(head, content, owner).map_err(|error| refused("write", &path, &error))?;
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        let mut draft = Self {
+            path: path.clone(),
+            file: Arc::new(file),
+            size: 0,
+            finished: false,
+        };
+        draft
+            .fill(head, content, owner)
+            .map_err(|error| refused("write", &path, &error))?;
         Ok(draft)
     }
 
@@ -334,7 +381,9 @@ impl Draft {
 }
 
 fn now() -> std::time::Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// Makes `path` and what is missing between it and `base`; never `base` itself.
@@ -342,7 +391,9 @@ fn make(base: &Path, path: &Path, owner: Owner) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    if let Some(parent) = path.parent().filter(|parent| parent.starts_with(base) && *parent != base)
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| parent.starts_with(base) && *parent != base)
     {
         make(base, parent, owner)?;
         if !inside(base, parent)? {
@@ -365,7 +416,11 @@ fn make(base: &Path, path: &Path, owner: Owner) -> io::Result<()> {
 fn inside(base: &Path, maildir: &Path) -> io::Result<bool> {
     let base = base.canonicalize()?;
     for part in ["", "tmp", "new"] {
-        let path = if part.is_empty() { maildir.to_owned() } else { maildir.join(part) };
+        let path = if part.is_empty() {
+            maildir.to_owned()
+        } else {
+            maildir.join(part)
+        };
         match path.canonicalize() {
             Ok(real) if !real.starts_with(&base) => return Ok(false),
             // Not there yet: what leads to it was looked at.
@@ -398,10 +453,7 @@ mod tests {
     #[case::absolute("/etc/cron.d/", Err(UnsafePath::Absolute))]
     #[case::nul("x.example/a\0/", Err(UnsafePath::Nul))]
     #[case::mbox("x.example/user", Err(UnsafePath::NotAMaildir))]
-    fn a_path_stays_below_the_base(
-        #[case] value: &str,
-        #[case] path: Result<&str, UnsafePath>,
-    ) {
+    fn a_path_stays_below_the_base(#[case] value: &str, #[case] path: Result<&str, UnsafePath>) {
         assert_eq!(below(Path::new("/base"), value), path.map(PathBuf::from));
     }
 

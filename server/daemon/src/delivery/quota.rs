@@ -45,8 +45,12 @@ pub async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, No
         // Without the maps virtual_mailbox_limit bounds files, not mailboxes (virtual(8)).
         return Ok(None);
     }
-    let found = maps.find(&address.local, &address.domain, params.recipient_delimiter).await?;
-    let Some(text) = found else { return Ok(default) };
+    let found = maps
+        .find(&address.local, &address.domain, params.recipient_delimiter)
+        .await?;
+    let Some(text) = found else {
+        return Ok(default);
+    };
     let text = text.trim();
     if text.is_empty() || text.eq_ignore_ascii_case("null") {
         return Ok(None);
@@ -56,7 +60,9 @@ pub async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, No
         .map_err(|_| NoLimit::NotANumber(address.key(), text.to_owned()))?;
     match u64::try_from(limit) {
         Ok(0) => Ok(None),
-        Ok(limit) if limit < params.message_size_limit && !params.virtual_mailbox_limit_override => {
+        Ok(limit)
+            if limit < params.message_size_limit && !params.virtual_mailbox_limit_override =>
+        {
             let address = address.key();
             log::line(
                 "virtual",
@@ -119,15 +125,24 @@ fn read(path: &Path) -> Option<(Sum, Duration)> {
     if !metadata.is_file() || metadata.len() > LONGEST {
         return None;
     }
-    let age = SystemTime::now().duration_since(metadata.modified().ok()?).unwrap_or_default();
+    let age = SystemTime::now()
+        .duration_since(metadata.modified().ok()?)
+        .unwrap_or_default();
     Some((parse(&fs::read_to_string(path).ok()?)?, age))
 }
 
 fn parse(text: &str) -> Option<Sum> {
     let mut lines = text.lines();
     // `102400S`, `102400S,1000C` or `1000C,102400S`: only the size is of interest here.
-    let limit = lines.next()?.split(',').find_map(|part| part.trim().strip_suffix('S'))?;
-    let mut sum = Sum { limit: limit.parse().ok()?, bytes: 0, changes: 0 };
+    let limit = lines
+        .next()?
+        .split(',')
+        .find_map(|part| part.trim().strip_suffix('S'))?;
+    let mut sum = Sum {
+        limit: limit.parse().ok()?,
+        bytes: 0,
+        changes: 0,
+    };
     for line in lines.filter(|line| !line.trim().is_empty()) {
         let mut numbers = line.split_whitespace().map(str::parse::<i64>);
         let (bytes, _messages) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
@@ -162,7 +177,9 @@ fn count(path: &Path) -> io::Result<(i64, i64)> {
                 let entry = entry?;
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
-                let deleted = name.rsplit_once(":2,").is_some_and(|(_, flags)| flags.contains('T'));
+                let deleted = name
+                    .rsplit_once(":2,")
+                    .is_some_and(|(_, flags)| flags.contains('T'));
                 if name.starts_with('.') || deleted {
                     continue;
                 }
@@ -192,10 +209,15 @@ fn size_in_name(name: &str) -> Option<u64> {
 
 /// Replaces `maildirsize`, as a whole.
 fn write(path: &Path, limit: u64, bytes: i64, messages: i64) -> io::Result<()> {
-    let temporary = path.join("tmp").join(format!("maildirsize.{}", std::process::id()));
+    let temporary = path
+        .join("tmp")
+        .join(format!("maildirsize.{}", std::process::id()));
     let _ = fs::remove_file(&temporary);
-    let mut file =
-        File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(format!("{limit}S\n{bytes} {messages}\n").as_bytes())?;
     fs::rename(&temporary, path.join("maildirsize"))
 }
@@ -225,7 +247,11 @@ mod tests {
     #[case("1000S\nten 1\n", None)]
     #[case("1000S\n10\n", None)]
     fn maildirsize_is_read(#[case] text: &str, #[case] sum: Option<(u64, i64, usize)>) {
-        let expected = sum.map(|(limit, bytes, changes)| Sum { limit, bytes, changes });
+        let expected = sum.map(|(limit, bytes, changes)| Sum {
+            limit,
+            bytes,
+            changes,
+        });
         assert_eq!(parse(text), expected);
     }
 

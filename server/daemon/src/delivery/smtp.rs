@@ -136,12 +136,19 @@ impl Client {
     ) -> (Vec<(usize, Verdict)>, Duration) {
         let hop = self.hop(to);
         let everybody = |verdict: &Verdict| {
-            recipients.iter().map(|&index| (index, verdict.clone())).collect::<HashMap<_, _>>()
+            recipients
+                .iter()
+                .map(|&index| (index, verdict.clone()))
+                .collect::<HashMap<_, _>>()
         };
         let mut connecting = Duration::ZERO;
         let mut verdicts = HashMap::new();
         let mut left = recipients.to_vec();
-        let idle = hop.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = hop
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         if let Some(session) = idle {
             let attempt = self.attempt(parcel, session, &left, &hop).await;
             if attempt.may_be_taken {
@@ -153,7 +160,11 @@ impl Client {
         if !left.is_empty() {
             let port = to.port.unwrap_or(parcel.params.smtp_tcp_port);
             let myhostname = &parcel.params.myhostname;
-            match self.resolver.hosts(&to.nexthop, port, myhostname, &self.listening).await {
+            match self
+                .resolver
+                .hosts(&to.nexthop, port, myhostname, &self.listening)
+                .await
+            {
                 Err(verdict) => {
                     for index in left {
                         verdicts.insert(index, verdict.clone());
@@ -197,7 +208,10 @@ impl Client {
             Ok(session) => {
                 let connecting = start.elapsed();
                 let attempt = self.attempt(parcel, session, recipients, hop).await;
-                Attempt { connecting, ..attempt }
+                Attempt {
+                    connecting,
+                    ..attempt
+                }
             }
             Err(broken) => {
                 let id = &parcel.record.id;
@@ -219,16 +233,27 @@ impl Client {
         recipients: &[usize],
         hop: &Arc<Hop>,
     ) -> Attempt {
-        let mut transaction = Transaction { parcel, session: &mut session, verdicts: HashMap::new() };
+        let mut transaction = Transaction {
+            parcel,
+            session: &mut session,
+            verdicts: HashMap::new(),
+        };
         let result = transaction.run(recipients).await;
         let verdicts = std::mem::take(&mut transaction.verdicts);
-        let mut attempt = Attempt { verdicts, may_be_taken: false, connecting: Duration::ZERO };
+        let mut attempt = Attempt {
+            verdicts,
+            may_be_taken: false,
+            connecting: Duration::ZERO,
+        };
         match result {
             Ok(()) => {
                 session.messages += 1;
                 let wanted = hop.waiting.load(Ordering::Relaxed) > 0;
                 if wanted && session.messages < MESSAGES_PER_CONNECTION && session.reset().await {
-                    hop.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+                    hop.idle
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(session);
                 } else {
                     session.quit(parcel.params.smtp_quit_timeout);
                 }
@@ -237,7 +262,10 @@ impl Client {
                 attempt.may_be_taken = broken.may_be_taken;
                 let verdict = broken.verdict(&session.host);
                 for &index in recipients {
-                    attempt.verdicts.entry(index).or_insert_with(|| verdict.clone());
+                    attempt
+                        .verdicts
+                        .entry(index)
+                        .or_insert_with(|| verdict.clone());
                 }
             }
         }
@@ -247,7 +275,8 @@ impl Client {
     /// Nobody waits any more: no connection is kept.
     fn close_idle(&self, hop: &Arc<Hop>, parcel: &Parcel) {
         if hop.waiting.load(Ordering::Relaxed) == 0 {
-            let idle = std::mem::take(&mut *hop.idle.lock().unwrap_or_else(PoisonError::into_inner));
+            let idle =
+                std::mem::take(&mut *hop.idle.lock().unwrap_or_else(PoisonError::into_inner));
             for session in idle {
                 session.quit(parcel.params.smtp_quit_timeout);
             }
@@ -256,7 +285,10 @@ impl Client {
 }
 
 fn all(recipients: &[usize], verdict: &Verdict) -> HashMap<usize, Verdict> {
-    recipients.iter().map(|&index| (index, verdict.clone())).collect()
+    recipients
+        .iter()
+        .map(|&index| (index, verdict.clone()))
+        .collect()
 }
 
 /// Another host is not asked about it.
@@ -304,10 +336,16 @@ impl Transaction<'_> {
             }
         }
         // One round trip where the host allows it (RFC 2920), else one a command.
-        let group = if self.session.offers("PIPELINING") { 100 } else { 1 };
+        let group = if self.session.offers("PIPELINING") {
+            100
+        } else {
+            1
+        };
         let mut replies = Vec::new();
         for group in commands.chunks(group) {
-            self.session.send(group, params.smtp_mail_timeout, "sending MAIL FROM").await?;
+            self.session
+                .send(group, params.smtp_mail_timeout, "sending MAIL FROM")
+                .await?;
             for _ in group {
                 let (limit, what) = match replies.len() {
                     0 => (params.smtp_mail_timeout, "sending MAIL FROM"),
@@ -330,7 +368,8 @@ impl Transaction<'_> {
             if reply.is_success() {
                 taken.push(index);
             } else {
-                self.verdicts.insert(index, self.said(&reply, "RCPT TO command"));
+                self.verdicts
+                    .insert(index, self.said(&reply, "RCPT TO command"));
                 closing = Some(reply).filter(|reply| reply.code == 421).or(closing);
             }
         }
@@ -347,12 +386,21 @@ impl Transaction<'_> {
         self.session.send(&["DATA".to_owned()], limit, what).await?;
         let reply = self.session.reply(limit, what).await?;
         if !reply.is_intermediate() {
-            self.verdicts.extend(all(taken, &self.said(&reply, "DATA command")));
+            self.verdicts
+                .extend(all(taken, &self.said(&reply, "DATA command")));
             return self.after(&reply);
         }
-        self.session.content(&self.parcel.content, params.smtp_data_xfer_timeout).await?;
-        let reply = self.session.reply(params.smtp_data_done_timeout, "sending end of data").await;
-        let reply = reply.map_err(|broken| Broken { may_be_taken: true, ..broken })?;
+        self.session
+            .content(&self.parcel.content, params.smtp_data_xfer_timeout)
+            .await?;
+        let reply = self
+            .session
+            .reply(params.smtp_data_done_timeout, "sending end of data")
+            .await;
+        let reply = reply.map_err(|broken| Broken {
+            may_be_taken: true,
+            ..broken
+        })?;
         if reply.is_success() {
             let reported_there = self.session.offers("DSN");
             let reason = Reason {
@@ -362,9 +410,16 @@ impl Transaction<'_> {
                 reply: reply.to_string(),
                 text: reply.to_string(),
             };
-            self.verdicts.extend(all(taken, &Verdict::Sent { reason, reported_there }));
+            self.verdicts.extend(all(
+                taken,
+                &Verdict::Sent {
+                    reason,
+                    reported_there,
+                },
+            ));
         } else {
-            self.verdicts.extend(all(taken, &self.said(&reply, "end of DATA command")));
+            self.verdicts
+                .extend(all(taken, &self.said(&reply, "end of DATA command")));
         }
         self.after(&reply)
     }
@@ -382,7 +437,9 @@ impl Transaction<'_> {
             let text = format!("8BITMIME is required, but was not offered by host {host}");
             return Some(Verdict::failed("5.6.3", &relay, text));
         }
-        let limit = session.size_limit.filter(|&limit| limit > 0 && limit < record.size)?;
+        let limit = session
+            .size_limit
+            .filter(|&limit| limit > 0 && limit < record.size)?;
         let text = format!(
             "message size {} exceeds size limit {limit} of server {host}",
             record.size
@@ -419,7 +476,9 @@ impl Transaction<'_> {
     fn said(&self, reply: &Reply, command: &str) -> Verdict {
         let host = &self.session.host;
         let class = if reply.is_permanent() { '5' } else { '4' };
-        let status = reply.enhanced().map_or_else(|| format!("{class}.0.0"), str::to_owned);
+        let status = reply
+            .enhanced()
+            .map_or_else(|| format!("{class}.0.0"), str::to_owned);
         let reason = Reason {
             status,
             relay: host.relay(),
@@ -432,8 +491,15 @@ impl Transaction<'_> {
         } else {
             // A 2yz or 3yz where it means nothing is no promise.
             let status = reason.status.clone();
-            let status = if status.starts_with('4') { status } else { "4.5.0".to_owned() };
-            Verdict::PutOff { reason: Reason { status, ..reason }, soon: false }
+            let status = if status.starts_with('4') {
+                status
+            } else {
+                "4.5.0".to_owned()
+            };
+            Verdict::PutOff {
+                reason: Reason { status, ..reason },
+                soon: false,
+            }
         }
     }
 

@@ -132,7 +132,9 @@ impl Record {
     /// How long it has been here.
     #[must_use]
     pub fn age(&self) -> Duration {
-        SystemTime::now().duration_since(self.arrival()).unwrap_or_default()
+        SystemTime::now()
+            .duration_since(self.arrival())
+            .unwrap_or_default()
     }
 
     /// The part of the file before the content.
@@ -141,8 +143,10 @@ impl Record {
         let mut head = format!("{FIRST_LINE}\nid: {}\narrived: {}\n", self.id, self.arrived);
         let mut field = |name: &str, value: &str| {
             // What came in commands holds no line end; nothing may begin a line of its own here.
-            let value: String =
-                value.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+            let value: String = value
+                .chars()
+                .map(|c| if c.is_control() { '?' } else { c })
+                .collect();
             head.push_str(&format!("{name}: {value}\n"));
         };
         field("from", &self.sender.to_string());
@@ -188,11 +192,20 @@ impl Record {
             State::Sent(reason) => ("sent", Some(reason)),
             State::Done => ("done", None),
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         let mut line = format!("{now}\t{index}\t{word}");
         if let Some(reason) = reason {
             let mta = reason.mta.as_deref().unwrap_or("-");
-            for field in [&reason.status, &reason.relay, mta, &reason.reply, &reason.text] {
+            for field in [
+                &reason.status,
+                &reason.relay,
+                mta,
+                &reason.reply,
+                &reason.text,
+            ] {
                 line.push('\t');
                 line.extend(field.chars().map(|c| if c.is_control() { ' ' } else { c }));
             }
@@ -266,10 +279,12 @@ pub fn read(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
     let mut line = String::new();
     let mut next = |reader: &mut BufReader<File>| -> Result<(u64, String), Unreadable> {
         line.clear();
-        let count = reader.read_line(&mut line).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => Unreadable::Damaged("its envelope is not text"),
-            _ => Unreadable::Io(error),
-        })?;
+        let count = reader
+            .read_line(&mut line)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => Unreadable::Damaged("its envelope is not text"),
+                _ => Unreadable::Io(error),
+            })?;
         match line.strip_suffix('\n') {
             Some(text) => Ok((count as u64, text.to_owned())),
             None => Err(Unreadable::Partial),
@@ -337,12 +352,20 @@ pub fn read(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
     while let Ok((_, line)) = next(&mut reader) {
         record.apply(&line);
     }
-    Ok(Stored { record, content_at, file: reader.into_inner() })
+    Ok(Stored {
+        record,
+        content_at,
+        file: reader.into_inner(),
+    })
 }
 
 /// One line of the envelope; names of later versions are not counted.
 fn envelope_line(record: &mut Record, name: &str, value: &str) {
-    let path = || value.strip_prefix('<').and_then(|value| value.strip_suffix('>'));
+    let path = || {
+        value
+            .strip_prefix('<')
+            .and_then(|value| value.strip_suffix('>'))
+    };
     match (name, record.recipients.last_mut()) {
         ("id", _) => record.id = value.to_owned(),
         ("arrived", _) => record.arrived = value.parse().unwrap_or_default(),
@@ -351,22 +374,26 @@ fn envelope_line(record: &mut Record, name: &str, value: &str) {
             record.sender = mailbox.map_or(ReversePath::Null, ReversePath::Mailbox);
         }
         ("ret", _) => {
-            record.ret = Some(if value == "FULL" { Ret::Full } else { Ret::Headers });
+            record.ret = Some(if value == "FULL" {
+                Ret::Full
+            } else {
+                Ret::Headers
+            });
         }
         ("envid", _) => record.envid = Some(value.to_owned()),
         ("body", _) => record.eight_bit = true,
         ("smtputf8", _) => record.smtputf8 = true,
         ("content", _) => record.size = value.parse().unwrap_or_default(),
-        ("to", _) => record.recipients.extend(path().and_then(aliases::mailbox).map(|mailbox| {
-            Recipient {
+        ("to", _) => record
+            .recipients
+            .extend(path().and_then(aliases::mailbox).map(|mailbox| Recipient {
                 original: mailbox.clone(),
                 mailbox,
                 notify: None,
                 orcpt: None,
                 expanded: false,
                 state: State::New,
-            }
-        })),
+            })),
         ("original", Some(recipient)) => {
             if let Some(mailbox) = path().and_then(aliases::mailbox) {
                 recipient.original = mailbox;
@@ -387,13 +414,25 @@ pub fn notify_text(notify: Notify) -> String {
         (notify.failure, "FAILURE"),
         (notify.delay, "DELAY"),
     ];
-    let chosen: Vec<&str> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
-    if chosen.is_empty() { "NEVER".to_owned() } else { chosen.join(",") }
+    let chosen: Vec<&str> = words
+        .iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, word)| *word)
+        .collect();
+    if chosen.is_empty() {
+        "NEVER".to_owned()
+    } else {
+        chosen.join(",")
+    }
 }
 
 fn notify_from(value: &str) -> Notify {
     let has = |word| value.split(',').any(|part| part == word);
-    Notify { success: has("SUCCESS"), failure: has("FAILURE"), delay: has("DELAY") }
+    Notify {
+        success: has("SUCCESS"),
+        failure: has("FAILURE"),
+        delay: has("DELAY"),
+    }
 }
 
 /// FNV-1a, 64 bits: enough to know blocks that never reached the disk.
@@ -423,7 +462,11 @@ impl Hash {
 
 /// Writes a new queue file from its parts; an existing one of the name is never touched.
 pub fn write(path: &Path, record: &Record, content: &mut dyn Read) -> io::Result<File> {
-    let mut file = File::options().read(true).append(true).create_new(true).open(path)?;
+    let mut file = File::options()
+        .read(true)
+        .append(true)
+        .create_new(true)
+        .open(path)?;
     let result = write_parts(&mut file, record, content);
     if let Err(error) = result {
         // Nothing is left behind; if even this fails, the next start removes it.

@@ -31,15 +31,17 @@ impl Flusher {
     /// Starts the thread; it ends when the last handle is dropped.
     pub fn start() -> io::Result<Self> {
         let (jobs, mut incoming) = mpsc::unbounded_channel::<Job>();
-        std::thread::Builder::new().name("flush".to_owned()).spawn(move || {
-            while let Some(first) = incoming.blocking_recv() {
-                let mut batch = vec![first];
-                while let Ok(job) = incoming.try_recv() {
-                    batch.push(job);
+        std::thread::Builder::new()
+            .name("flush".to_owned())
+            .spawn(move || {
+                while let Some(first) = incoming.blocking_recv() {
+                    let mut batch = vec![first];
+                    while let Ok(job) = incoming.try_recv() {
+                        batch.push(job);
+                    }
+                    flush(batch);
                 }
-                flush(batch);
-            }
-        })?;
+            })?;
         Ok(Self { jobs })
     }
 

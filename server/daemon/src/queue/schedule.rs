@@ -96,7 +96,10 @@ impl Active {
         if let Err(error) = (&*self.file).write_all(lines.as_bytes()) {
             // What was done stays done for this process; a crash could repeat it.
             let id = &self.record.id;
-            log::line("qmgr", &format!("{id}: warning: cannot record its recipients: {error}"));
+            log::line(
+                "qmgr",
+                &format!("{id}: warning: cannot record its recipients: {error}"),
+            );
         }
     }
 }
@@ -117,7 +120,12 @@ impl Schedule {
         let permit = self.slots.clone().try_acquire_owned();
         match permit {
             Ok(permit) if !self.draining.load(Ordering::Relaxed) => {
-                let active = Active { record, content, file, dirty: false };
+                let active = Active {
+                    record,
+                    content,
+                    file,
+                    dirty: false,
+                };
                 tokio::spawn(round(queue.clone(), active, permit));
             }
             // It is read from its file when there is room, so a backlog takes no memory.
@@ -158,7 +166,11 @@ impl Schedule {
     pub(crate) fn flush(&self) {
         let now = Instant::now();
         let mut waiting = self.waiting();
-        waiting.due = waiting.due.drain().map(|Reverse((_, id))| Reverse((now, id))).collect();
+        waiting.due = waiting
+            .due
+            .drain()
+            .map(|Reverse((_, id))| Reverse((now, id)))
+            .collect();
         drop(waiting);
         self.wake.notify_one();
     }
@@ -178,7 +190,9 @@ pub(crate) async fn take_up(queue: &Arc<Inner>) -> io::Result<()> {
         let mut found = Vec::new();
         for name in ["active", "hold"] {
             for entry in fs::read_dir(this.directory.join(name))? {
-                let Ok(id) = entry?.file_name().into_string() else { continue };
+                let Ok(id) = entry?.file_name().into_string() else {
+                    continue;
+                };
                 if let Ok(number) = u64::from_str_radix(&id, 16) {
                     // Its id is taken, whatever the clock says now.
                     this.last_id.fetch_max(number, Ordering::Relaxed);
@@ -219,9 +233,14 @@ fn give_up(queue: &Inner, id: &str, error: &Unreadable) {
         Unreadable::Damaged(_) => "moved to corrupt",
         Unreadable::Io(_) => "left where it is",
     };
-    let failed = result.err().map(|error| format!(" (which failed: {error})"));
+    let failed = result
+        .err()
+        .map(|error| format!(" (which failed: {error})"));
     let failed = failed.unwrap_or_default();
-    log::line("qmgr", &format!("warning: {}: {error}; {what}{failed}", path.display()));
+    log::line(
+        "qmgr",
+        &format!("warning: {}: {error}; {what}{failed}", path.display()),
+    );
 }
 
 /// Starts rounds as messages fall due and as there is room, for ever.
@@ -234,7 +253,9 @@ pub(crate) async fn run(queue: Arc<Inner>) {
         }
         let until = match schedule.next() {
             Ok(id) => {
-                let Ok(permit) = schedule.slots.clone().acquire_owned().await else { return };
+                let Ok(permit) = schedule.slots.clone().acquire_owned().await else {
+                    return;
+                };
                 tokio::spawn(resume(queue.clone(), id, permit));
                 continue;
             }
@@ -265,12 +286,24 @@ async fn resume(queue: Arc<Inner>, id: QueueId, permit: OwnedSemaphorePermit) {
         Ok(Ok(stored)) => {
             let file = Arc::new(stored.file);
             let (at, size) = (stored.content_at, stored.record.size);
-            let content = Content::File { file: file.clone(), at, size };
-            let active = Active { record: stored.record, content, file, dirty: false };
+            let content = Content::File {
+                file: file.clone(),
+                at,
+                size,
+            };
+            let active = Active {
+                record: stored.record,
+                content,
+                file,
+                dirty: false,
+            };
             round(queue, active, permit).await;
         }
         Ok(Err(Unreadable::Io(error))) if error.kind() != io::ErrorKind::NotFound => {
-            log::line("qmgr", &format!("{id}: warning: cannot read its file: {error}"));
+            log::line(
+                "qmgr",
+                &format!("{id}: warning: cannot read its file: {error}"),
+            );
             queue.schedule.put(id, Instant::now() + SOON);
         }
         Ok(Err(error)) => {
@@ -294,13 +327,22 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
             "{id}: from={}, size={}, nrcpt={} (queue active)",
             record.sender,
             record.size,
-            record.recipients.iter().filter(|recipient| recipient.is_open()).count()
+            record
+                .recipients
+                .iter()
+                .filter(|recipient| recipient.is_open())
+                .count()
         ),
     );
     let mut soon = delivery::round(&queue.delivery, &params, &mut active).await;
     expire(&params, &mut active);
     soon |= bounce::notify(&queue, &params, &mut active).await;
-    if active.record.recipients.iter().any(file::Recipient::is_open) {
+    if active
+        .record
+        .recipients
+        .iter()
+        .any(file::Recipient::is_open)
+    {
         if active.dirty {
             // Should this fail, a power cut could repeat deliveries; the message itself is safe.
             let _ = queue.flusher.flush(vec![active.file.clone()]).await;
@@ -318,7 +360,10 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
         });
         match removed.await {
             Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
-                log::line("qmgr", &format!("{id}: warning: cannot remove its file: {error}"));
+                log::line(
+                    "qmgr",
+                    &format!("{id}: warning: cannot remove its file: {error}"),
+                );
             }
             _ => log::line("qmgr", &format!("{id}: removed")),
         }
@@ -353,7 +398,10 @@ fn expire(params: &Params, active: &mut Active) {
         .collect();
     if !expired.is_empty() {
         let (id, sender) = (&active.record.id, &active.record.sender);
-        log::line("qmgr", &format!("{id}: from={sender}, status=expired, returned to sender"));
+        log::line(
+            "qmgr",
+            &format!("{id}: from={sender}, status=expired, returned to sender"),
+        );
         active.mark(expired);
     }
 }

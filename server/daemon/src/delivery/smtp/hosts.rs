@@ -67,7 +67,10 @@ impl Resolver {
                     connection.port = server.port();
                 }
                 let config = ResolverConfig::from_parts(None, Vec::new(), vec![config]);
-                Ok(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))
+                Ok(TokioResolver::builder_with_config(
+                    config,
+                    TokioRuntimeProvider::default(),
+                ))
             }
             None => TokioResolver::builder_tokio(),
         };
@@ -76,9 +79,14 @@ impl Resolver {
             builder.build()
         });
         if let Err(error) = &resolver {
-            log::line("smtp", &format!("warning: no name server can be asked: {error}"));
+            log::line(
+                "smtp",
+                &format!("warning: no name server can be asked: {error}"),
+            );
         }
-        Self { resolver: resolver.ok() }
+        Self {
+            resolver: resolver.ok(),
+        }
     }
 
     /// The hosts of `nexthop`, or why there are none.
@@ -89,10 +97,15 @@ impl Resolver {
         myhostname: &str,
         listening: &[SocketAddr],
     ) -> Result<Vec<Host>, Verdict> {
-        let bracketed = nexthop.strip_prefix('[').map(|rest| rest.strip_suffix(']').unwrap_or(""));
+        let bracketed = nexthop
+            .strip_prefix('[')
+            .map(|rest| rest.strip_suffix(']').unwrap_or(""));
         let name = bracketed.unwrap_or(nexthop).trim_end_matches('.');
         if name.is_empty() || port == 0 {
-            log::line("smtp", &format!("warning: {nexthop:?} port {port} is no next hop"));
+            log::line(
+                "smtp",
+                &format!("warning: {nexthop:?} port {port} is no next hop"),
+            );
             let text = "mail system configuration error";
             return Err(Verdict::put_off("4.3.5", "none", text));
         }
@@ -102,8 +115,15 @@ impl Resolver {
         };
         let mine = |host: &Host| is_mine(host.address, listening);
         if let Some(ip) = literal(name) {
-            let host = Host { name: ip.to_string(), address: SocketAddr::new(ip, port) };
-            return if mine(&host) { Err(loops()) } else { Ok(vec![host]) };
+            let host = Host {
+                name: ip.to_string(),
+                address: SocketAddr::new(ip, port),
+            };
+            return if mine(&host) {
+                Err(loops())
+            } else {
+                Ok(vec![host])
+            };
         }
         let exchangers = if bracketed.is_some() {
             Vec::new()
@@ -132,7 +152,11 @@ impl Resolver {
                 }
                 Answer::Failed => return Err(try_again(name, "A")),
             };
-            return if hosts.iter().any(mine) { Err(loops()) } else { Ok(hosts) };
+            return if hosts.iter().any(mine) {
+                Err(loops())
+            } else {
+                Ok(hosts)
+            };
         }
         let (mut hosts, mut failed) = (Vec::new(), None);
         for (preference, exchanger) in exchangers {
@@ -180,28 +204,43 @@ impl Resolver {
         })
         .collect::<Vec<_>>();
         // Load is spread over equals (RFC 5321 §5.1).
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let count = answer.len().max(1);
-        answer.rotate_left(now.subsec_nanos() as usize % count % answer.len().max(1));
+        if !answer.is_empty() {
+            answer.rotate_left(now.subsec_nanos() as usize % count);
+        }
         answer.sort_by_key(|(preference, _)| *preference);
-        if answer.is_empty() { Answer::Absent } else { Answer::Found(answer) }
+        if answer.is_empty() {
+            Answer::Absent
+        } else {
+            Answer::Found(answer)
+        }
     }
 
     /// IPv4 and IPv6 addresses of a host.
     async fn addresses(&self, name: &str, port: u16) -> Answer<Host> {
-        let (v4, v6) =
-            tokio::join!(self.ask(name, RecordType::A), self.ask(name, RecordType::AAAA));
+        let (v4, v6) = tokio::join!(
+            self.ask(name, RecordType::A),
+            self.ask(name, RecordType::AAAA)
+        );
         let failed = matches!(v4, Answer::Failed) || matches!(v6, Answer::Failed);
         let mut hosts = Vec::new();
         for answer in [v4, v6] {
-            let Answer::Found(found) = answer else { continue };
+            let Answer::Found(found) = answer else {
+                continue;
+            };
             hosts.extend(found.into_iter().filter_map(|data| {
                 let ip = match data {
                     RData::A(a) => IpAddr::V4(a.0),
                     RData::AAAA(aaaa) => IpAddr::V6(aaaa.0),
                     _ => return None,
                 };
-                Some(Host { name: name.to_owned(), address: SocketAddr::new(ip, port) })
+                Some(Host {
+                    name: name.to_owned(),
+                    address: SocketAddr::new(ip, port),
+                })
             }));
         }
         match hosts.is_empty() {
@@ -212,15 +251,24 @@ impl Resolver {
     }
 
     async fn ask(&self, name: &str, kind: RecordType) -> Answer<RData> {
-        let Some(resolver) = &self.resolver else { return Answer::Failed };
+        let Some(resolver) = &self.resolver else {
+            return Answer::Failed;
+        };
         // With the dot no search list is tried.
         match resolver.lookup(format!("{name}."), kind).await {
-            Ok(found) => {
-                Answer::Found(found.answers().iter().map(|record| record.data.clone()).collect())
-            }
+            Ok(found) => Answer::Found(
+                found
+                    .answers()
+                    .iter()
+                    .map(|record| record.data.clone())
+                    .collect(),
+            ),
             Err(error) if is_absent(&error) => Answer::Absent,
             Err(error) => {
-                log::line("smtp", &format!("warning: lookup of {name} {kind}: {error}"));
+                log::line(
+                    "smtp",
+                    &format!("warning: lookup of {name} {kind}: {error}"),
+                );
                 Answer::Failed
             }
         }
@@ -233,7 +281,10 @@ fn is_absent(error: &NetError) -> bool {
     use hickory_resolver::proto::op::ResponseCode;
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => {
-            matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError)
+            matches!(
+                none.response_code,
+                ResponseCode::NXDomain | ResponseCode::NoError
+            )
         }
         // A name that cannot be asked for does not exist.
         NetError::Proto(_) => true,
@@ -253,7 +304,8 @@ fn try_again(name: &str, kind: &str) -> Verdict {
 fn literal(name: &str) -> Option<IpAddr> {
     let v6 = || {
         let (tag, address) = name.split_at_checked(5)?;
-        tag.eq_ignore_ascii_case("IPv6:").then(|| address.parse::<Ipv6Addr>().ok())?
+        tag.eq_ignore_ascii_case("IPv6:")
+            .then(|| address.parse::<Ipv6Addr>().ok())?
     };
     name.parse().ok().or_else(|| v6().map(IpAddr::V6))
 }
@@ -281,7 +333,10 @@ mod tests {
     #[case("mx.example", None)]
     #[case("IPv6é", None)]
     fn literals_are_addresses(#[case] text: &str, #[case] address: Option<&str>) {
-        assert_eq!(literal(text), address.map(|address| address.parse().unwrap()));
+        assert_eq!(
+            literal(text),
+            address.map(|address| address.parse().unwrap())
+        );
     }
 
     #[test]

@@ -38,38 +38,60 @@ pub(super) struct Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("host", &self.host).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
     }
 }
 
 /// Why a session is of no more use.
 #[derive(Debug)]
 pub(super) struct Broken {
-    status: String,
+    pub(super) status: String,
     pub(super) text: String,
     /// What the host said, if it was that.
-    reply: Option<Reply>,
+    pub(super) reply: Option<Reply>,
     /// The end of the message was sent, and no answer came.
     pub(super) may_be_taken: bool,
 }
 
 impl Broken {
     pub(super) fn new(status: &str, text: impl Into<String>) -> Self {
-        Self { status: status.to_owned(), text: text.into(), reply: None, may_be_taken: false }
+        Self {
+            status: status.to_owned(),
+            text: text.into(),
+            reply: None,
+            may_be_taken: false,
+        }
     }
 
     /// What it means for a recipient: put off, always.
     pub(super) fn verdict(&self, host: &Host) -> Verdict {
-        let note = if self.may_be_taken { " -- message may be sent more than once" } else { "" };
+        let note = if self.may_be_taken {
+            " -- message may be sent more than once"
+        } else {
+            ""
+        };
         let said = self.reply.is_some();
         let reason = Reason {
             status: self.status.clone(),
-            relay: if said || self.status == "4.4.2" { host.relay() } else { "none".to_owned() },
+            relay: if said || self.status == "4.4.2" {
+                host.relay()
+            } else {
+                "none".to_owned()
+            },
             mta: said.then(|| host.name.clone()),
-            reply: self.reply.as_ref().map(ToString::to_string).unwrap_or_default(),
+            reply: self
+                .reply
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             text: format!("{}{note}", self.text),
         };
-        Verdict::PutOff { reason, soon: false }
+        Verdict::PutOff {
+            reason,
+            soon: false,
+        }
     }
 }
 
@@ -97,13 +119,19 @@ impl Session {
         tls: Option<&Arc<dyn Handshake>>,
     ) -> Result<Self, Broken> {
         let port = host.address.port();
-        let connecting = timeout(params.smtp_connect_timeout, TcpStream::connect(host.address));
+        let connecting = timeout(
+            params.smtp_connect_timeout,
+            TcpStream::connect(host.address),
+        );
         let stream = match connecting.await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 let error = error.to_string();
                 let error = error.split(" (os error").next().unwrap_or_default();
-                return Err(Broken::new("4.4.1", format!("connect to {host}:{port}: {error}")));
+                return Err(Broken::new(
+                    "4.4.1",
+                    format!("connect to {host}:{port}: {error}"),
+                ));
             }
             Err(_) => {
                 let text = format!("connect to {host}:{port}: Connection timed out");
@@ -111,7 +139,11 @@ impl Session {
             }
         };
         let _ = stream.set_nodelay(true);
-        let mut plain = Plain { host, stream, reader: ReplyReader::new() };
+        let mut plain = Plain {
+            host,
+            stream,
+            reader: ReplyReader::new(),
+        };
         let limit = params.smtp_helo_timeout;
         let what = "receiving the initial server greeting";
         let greeting = receive(&mut plain.stream, &mut plain.reader, host, limit, what).await?;
@@ -127,7 +159,10 @@ impl Session {
                 let reply =
                     receive(&mut plain.stream, &mut plain.reader, host, limit, what).await?;
                 if !reply.is_success() {
-                    return Err(Broken::new("4.7.5", format!("{host} refused STARTTLS: {reply}")));
+                    return Err(Broken::new(
+                        "4.7.5",
+                        format!("{host} refused STARTTLS: {reply}"),
+                    ));
                 }
                 let failed = |why: String| {
                     Broken::new("4.7.5", format!("Cannot start TLS with {host}: {why}"))
@@ -161,9 +196,14 @@ impl Session {
     async fn hello(&mut self, params: &Params) -> Result<Reply, Broken> {
         let what = "performing the EHLO handshake";
         let limit = params.smtp_helo_timeout;
-        self.send(&[format!("EHLO {}", params.myhostname)], limit, what).await?;
+        self.send(&[format!("EHLO {}", params.myhostname)], limit, what)
+            .await?;
         let reply = self.reply(limit, what).await?;
-        if reply.is_success() { Ok(reply) } else { Err(refused(&self.host, &reply, "EHLO command")) }
+        if reply.is_success() {
+            Ok(reply)
+        } else {
+            Err(refused(&self.host, &reply, "EHLO command"))
+        }
     }
 
     fn learn(&mut self, ehlo: &Reply) {
@@ -202,7 +242,11 @@ impl Session {
     }
 
     /// Sends a message and its end; `limit` is for each piece.
-    pub(super) async fn content(&mut self, content: &Content, limit: Duration) -> Result<(), Broken> {
+    pub(super) async fn content(
+        &mut self,
+        content: &Content,
+        limit: Duration,
+    ) -> Result<(), Broken> {
         let what = "sending message body";
         let mut encoder = Encoder::default();
         let mut reader = content.reader();
@@ -218,14 +262,20 @@ impl Session {
                 // No dot is sent: the host must not take half a message for a whole one.
                 Broken::new("4.3.0", format!("cannot read the message: {error}"))
             };
-            let (back, chunk) =
-                read.await.map_err(std::io::Error::from).flatten().map_err(unreadable)?;
+            let (back, chunk) = read
+                .await
+                .map_err(std::io::Error::from)
+                .flatten()
+                .map_err(unreadable)?;
             reader = back;
             octets.clear();
             if chunk.is_empty() {
                 encoder.end(&mut octets);
                 let result = send(&mut self.stream, &self.host, &octets, limit, what).await;
-                return result.map_err(|broken| Broken { may_be_taken: true, ..broken });
+                return result.map_err(|broken| Broken {
+                    may_be_taken: true,
+                    ..broken
+                });
             }
             encoder.encode(&chunk, &mut octets);
             send(&mut self.stream, &self.host, &octets, limit, what).await?;
@@ -235,14 +285,23 @@ impl Session {
     /// Whether it is ready for another message.
     pub(super) async fn reset(&mut self) -> bool {
         let limit = Duration::from_secs(10);
-        self.send(&["RSET".to_owned()], limit, "sending RSET").await.is_ok()
-            && self.reply(limit, "sending RSET").await.is_ok_and(|reply| reply.is_success())
+        self.send(&["RSET".to_owned()], limit, "sending RSET")
+            .await
+            .is_ok()
+            && self
+                .reply(limit, "sending RSET")
+                .await
+                .is_ok_and(|reply| reply.is_success())
     }
 
     /// Says goodbye; nobody waits for the answer.
     pub(super) fn quit(mut self, limit: Duration) {
         tokio::spawn(async move {
-            if self.send(&["QUIT".to_owned()], limit, "sending QUIT").await.is_ok() {
+            if self
+                .send(&["QUIT".to_owned()], limit, "sending QUIT")
+                .await
+                .is_ok()
+            {
                 let _ = self.reply(limit, "sending QUIT").await;
                 let _ = self.stream.shutdown().await;
             }
@@ -261,22 +320,30 @@ impl Plain<'_> {
     /// EHLO, and HELO where EHLO is not known (RFC 5321 §3.2).
     async fn hello(&mut self, params: &Params) -> Result<Reply, Broken> {
         let limit = params.smtp_helo_timeout;
-        for (verb, what) in
-            [("EHLO", "performing the EHLO handshake"), ("HELO", "performing the HELO handshake")]
-        {
+        for (verb, what) in [
+            ("EHLO", "performing the EHLO handshake"),
+            ("HELO", "performing the HELO handshake"),
+        ] {
             let command = format!("{verb} {}\r\n", params.myhostname);
             send(&mut self.stream, self.host, command.as_bytes(), limit, what).await?;
-            let reply =
-                receive(&mut self.stream, &mut self.reader, self.host, limit, what).await?;
+            let reply = receive(&mut self.stream, &mut self.reader, self.host, limit, what).await?;
             match verb {
                 _ if reply.is_success() && verb == "EHLO" => return Ok(reply),
                 // Extensions are EHLO's.
-                _ if reply.is_success() => return Ok(Reply { lines: Vec::new(), ..reply }),
+                _ if reply.is_success() => {
+                    return Ok(Reply {
+                        lines: Vec::new(),
+                        ..reply
+                    });
+                }
                 "EHLO" if reply.is_permanent() => {}
                 _ => return Err(refused(self.host, &reply, &format!("{verb} command"))),
             }
         }
-        Err(Broken::new("4.5.0", format!("host {} knows neither EHLO nor HELO", self.host)))
+        Err(Broken::new(
+            "4.5.0",
+            format!("host {} knows neither EHLO nor HELO", self.host),
+        ))
     }
 
     fn session(self, ehlo: Reply) -> Session {
@@ -290,16 +357,22 @@ impl Plain<'_> {
 fn offered<'a>(ehlo: &'a Reply, keyword: &str) -> Option<&'a str> {
     ehlo.lines.iter().skip(1).find_map(|line| {
         let (word, rest) = line.split_at(line.find([' ', '=']).unwrap_or(line.len()));
-        word.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches([' ', '=']))
+        word.eq_ignore_ascii_case(keyword)
+            .then(|| rest.trim_start_matches([' ', '=']))
     })
 }
 
 /// A host that does not want to talk: put off, whatever the class (postconf(5)
 /// smtp_skip_5xx_greeting).
 fn refused(host: &Host, reply: &Reply, to: &str) -> Broken {
-    let status = reply.enhanced().map_or_else(|| "4.0.0".to_owned(), |code| format!("4{}", &code[1..]));
+    let status = reply
+        .enhanced()
+        .map_or_else(|| "4.0.0".to_owned(), |code| format!("4{}", &code[1..]));
     let text = format!("host {host} refused to talk to me: {reply} (in reply to {to})");
-    Broken { reply: Some(reply.clone()), ..Broken::new(&status, text) }
+    Broken {
+        reply: Some(reply.clone()),
+        ..Broken::new(&status, text)
+    }
 }
 
 fn lost(host: &Host, what: &str) -> Broken {
@@ -325,7 +398,10 @@ async fn send(
 }
 
 fn timed_out(host: &Host, what: &str) -> Broken {
-    Broken::new("4.4.2", format!("conversation with {host} timed out while {what}"))
+    Broken::new(
+        "4.4.2",
+        format!("conversation with {host} timed out while {what}"),
+    )
 }
 
 async fn receive(
@@ -352,7 +428,9 @@ async fn receive(
             }
         }
     };
-    timeout(limit, receiving).await.unwrap_or_else(|_| Err(timed_out(host, what)))
+    timeout(limit, receiving)
+        .await
+        .unwrap_or_else(|_| Err(timed_out(host, what)))
 }
 
 /// Stored content as it goes over the wire: CRLF, dots doubled, long lines continued.
@@ -379,7 +457,10 @@ impl Encoder {
                 }
                 let (now, later) = line.split_at(line.len().min(LINE_LIMIT - self.column));
                 // The queue stores no CR; should one have come in otherwise, it ends no line here.
-                wire.extend(now.iter().map(|&octet| if octet == b'\r' { b' ' } else { octet }));
+                wire.extend(
+                    now.iter()
+                        .map(|&octet| if octet == b'\r' { b' ' } else { octet }),
+                );
                 self.column += now.len();
                 line = later;
             }
@@ -407,7 +488,9 @@ mod tests {
 
     fn encoded(pieces: &[&[u8]]) -> Vec<u8> {
         let (mut encoder, mut wire) = (Encoder::default(), Vec::new());
-        pieces.iter().for_each(|piece| encoder.encode(piece, &mut wire));
+        pieces
+            .iter()
+            .for_each(|piece| encoder.encode(piece, &mut wire));
         encoder.end(&mut wire);
         wire
     }
@@ -419,7 +502,10 @@ mod tests {
     #[case("no end", "no end\r\n.\r\n")]
     #[case("a\rb\n", "a b\r\n.\r\n")]
     fn content_goes_out_with_crlf_and_doubled_dots(#[case] stored: &str, #[case] wire: &str) {
-        assert_eq!(String::from_utf8(encoded(&[stored.as_bytes()])).unwrap(), wire);
+        assert_eq!(
+            String::from_utf8(encoded(&[stored.as_bytes()])).unwrap(),
+            wire
+        );
     }
 
     #[test]
