@@ -22,5 +22,6 @@
 
 pub mod environment;
 pub mod event;
+pub mod fixtures;
 pub mod plan;
 pub mod scenario;

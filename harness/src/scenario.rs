@@ -3,6 +3,23 @@
 //! `scenarios/README.md` is the language; `parse` makes this from text, `print` makes text from it,
 //! `error` holds every mistake that a file can contain.
 
+pub mod error;
+mod lines;
+pub mod load;
+pub mod nearest;
+pub mod parse;
+mod piece;
+pub mod print;
+pub mod refs;
+pub mod text;
+pub mod words;
+
+pub use error::Mistake;
+pub use load::{builtin, load};
+pub use parse::parse;
+pub use print::format;
+pub use text::{expand, unescape};
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,9 +159,9 @@ pub enum StepKind {
         entry: Entry,
         /// User and password.
         login: Option<(Text, Text)>,
-        /// `from <A>`
+        /// `from <A>`, without its brackets
         from: Text,
-        /// `to <A>`
+        /// `to <A>`, without their brackets
         to: Vec<Text>,
     },
     /// `mailer accepted` (true) or `mailer refused` (false)

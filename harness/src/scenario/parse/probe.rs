@@ -1,0 +1,242 @@
+//! Probes: where the mail is looked for, and what is expected there.
+
+use super::Parser;
+use super::check::Scope;
+use crate::scenario::error::What;
+use crate::scenario::lines::Node;
+use crate::scenario::piece::Piece;
+use crate::scenario::words::{DATABASE, MAILDIR_DETAILS, SINK_DETAILS, TARGET, VERBS};
+use crate::scenario::{Detail, StepKind};
+
+/// The words behind `sink` that are no domain.
+const SINK_WORDS: &[&str] = &["answers", "refuses", "accepts"];
+
+impl<'a> Parser<'a> {
+    /// `maildir ADDRESS empty | N messages | empty-out`
+    pub(super) fn maildir(
+        &mut self,
+        node: &Node<'a>,
+        word: Piece<'a>,
+        rest: Piece<'a>,
+    ) -> Option<StepKind> {
+        let (address, rest) = self
+            .wanted(word, rest, "an address, as address@$domain")?
+            .word();
+        if !address.text.contains(['@', '$']) {
+            let (text, expected) = (address.text.to_owned(), "user@domain");
+            self.report(address.span(), What::BadAddress { text, expected });
+        }
+        let owner = self.text(address, Scope::Step);
+        if rest.word().0.text == "empty-out" {
+            self.no_lines(node, rest.word().0);
+            self.nothing_more(rest.word().0, rest.word().1)?;
+            return Some(StepKind::EmptyOut(owner));
+        }
+        let (rest, within) = self.within(rest);
+        let count = self.count(address, rest);
+        let details = self.details_of(node, count, "maildir", MAILDIR_DETAILS);
+        let within = within.and_then(|(_, time)| time);
+        Some(StepKind::Maildir {
+            address: owner,
+            count: count?,
+            details,
+            within,
+        })
+    }
+
+    /// `sink DOMAIN empty | N messages`, `sink answers …`, `sink refuses`, `sink accepts`
+    pub(super) fn sink(
+        &mut self,
+        node: &Node<'a>,
+        word: Piece<'a>,
+        rest: Piece<'a>,
+    ) -> Option<StepKind> {
+        let (first, rest) = self.wanted(word, rest, "a domain, as $elsewhere")?.word();
+        match first.text {
+            "answers" => {
+                self.no_lines(node, first);
+                return self.sink_answers(first, rest);
+            }
+            "refuses" | "accepts" => {
+                self.no_lines(node, first);
+                self.nothing_more(first, rest)?;
+                return Some(StepKind::SinkListens(first.text == "accepts"));
+            }
+            name if !name.contains(['.', '$']) => {
+                self.not_one_of("domain of a sink", first, SINK_WORDS.to_vec());
+                return None;
+            }
+            _ => {}
+        }
+        let domain = self.text(first, Scope::Step);
+        let (rest, within) = self.within(rest);
+        let count = self.count(first, rest);
+        let details = self.details_of(node, count, "sink", SINK_DETAILS);
+        let within = within.and_then(|(_, time)| time);
+        Some(StepKind::Sink {
+            domain,
+            count: count?,
+            details,
+            within,
+        })
+    }
+
+    /// `sink answers VERB [<ADDRESS>] REPLY | as usual`
+    fn sink_answers(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
+        let (verb, rest) = self
+            .wanted(word, rest, "what is answered: RCPT, DATA …")?
+            .word();
+        if !VERBS.contains(&verb.text) {
+            self.not_one_of("part of a session", verb, VERBS.to_vec());
+            return None;
+        }
+        let (first, after) = rest.word();
+        let (recipient, reply) = if verb.text == "RCPT" && first.text.starts_with('<') {
+            let inside = first
+                .text
+                .strip_prefix('<')
+                .and_then(|text| text.strip_suffix('>'));
+            if inside.is_none_or(str::is_empty) {
+                let (text, expected) = (first.text.to_owned(), "<user@domain>");
+                self.report(first.span(), What::BadAddress { text, expected });
+                return None;
+            }
+            let (_, open) = first.split_at(1);
+            let (address, _) = open.split_at(open.text.len() - 1);
+            (Some(self.text(address, Scope::Step)), after)
+        } else {
+            (None, rest)
+        };
+        let reply = self.wanted(
+            verb,
+            reply,
+            "a reply, as 550 5.1.1 no such user; or `as usual`",
+        )?;
+        let verb = verb.text.to_owned();
+        if reply
+            .words()
+            .iter()
+            .map(|word| word.text)
+            .eq(["as", "usual"])
+        {
+            return Some(StepKind::SinkAnswers {
+                verb,
+                recipient,
+                reply: None,
+            });
+        }
+        let code = reply.word().0;
+        let digits = code.text.len() == 3 && code.text.chars().all(|c| c.is_ascii_digit());
+        let known = digits && code.text.starts_with(['2', '3', '4', '5']);
+        if !known && !code.text.starts_with('$') {
+            let (word, expected) = (
+                "sink answers".to_owned(),
+                "a reply, as 550 5.1.1 no such user",
+            );
+            self.report(code.span(), What::BadDetail { word, expected });
+            return None;
+        }
+        let reply = Some(self.text(reply, Scope::Step));
+        Some(StepKind::SinkAnswers {
+            verb,
+            recipient,
+            reply,
+        })
+    }
+
+    /// `queue empty | N messages`
+    pub(super) fn queue(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
+        let (rest, within) = self.within(rest);
+        let count = self.count(word, rest)?;
+        Some(StepKind::Queue(count, within.and_then(|(_, time)| time)))
+    }
+
+    /// `rows N SELECT …`
+    pub(super) fn rows(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
+        let (number, statement) = self.wanted(word, rest, "a number and a SELECT")?.word();
+        let count = self.number(number, "a number of rows", 0, 100_000)?;
+        let statement = self.wanted(number, statement, "SELECT …")?;
+        let verb = statement.word().0;
+        if !verb.text.eq_ignore_ascii_case("SELECT") {
+            self.not_one_of("statement that yields rows", verb, vec!["SELECT"]);
+        }
+        Some(StepKind::Rows(
+            count as usize,
+            self.text(statement, Scope::Step),
+        ))
+    }
+
+    /// `database …`
+    pub(super) fn database(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
+        let (fault, more) = self
+            .wanted(word, rest, "stop, start, pause or resume")?
+            .word();
+        let fault = self.choice("state of the database", fault, DATABASE)?;
+        self.nothing_more(word, more)?;
+        Some(StepKind::Database(fault))
+    }
+
+    /// `target …`
+    pub(super) fn target(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
+        let (action, more) = self.wanted(word, rest, "restart, kill or start")?.word();
+        let action = self.choice("thing to do to the target", action, TARGET)?;
+        self.nothing_more(word, more)?;
+        Some(StepKind::Target(action))
+    }
+
+    /// A number in digits, not less than `least`, not more than `most`.
+    pub(super) fn number(
+        &mut self,
+        piece: Piece<'a>,
+        expected: &'static str,
+        least: u32,
+        most: u32,
+    ) -> Option<u32> {
+        let digits = piece.text.chars().all(|c| c.is_ascii_digit());
+        let number = piece
+            .text
+            .parse()
+            .ok()
+            .filter(|n| digits && (least..=most).contains(n));
+        if number.is_none() {
+            let text = piece.text.to_owned();
+            self.report(piece.span(), What::BadNumber { text, expected });
+        }
+        number
+    }
+
+    /// `empty` or `N message(s)`
+    fn count(&mut self, after: Piece<'a>, rest: Piece<'a>) -> Option<usize> {
+        let (first, rest) = self.wanted(after, rest, "`empty` or `N messages`")?.word();
+        if first.text == "empty" {
+            self.nothing_more(first, rest)?;
+            return Some(0);
+        }
+        if !first.text.starts_with(|c: char| c.is_ascii_digit()) {
+            self.not_one_of("number of messages", first, vec!["empty", "N messages"]);
+            return None;
+        }
+        let expected = "a number of messages from 1 to 100000 (for none, `empty`)";
+        let number = self.number(first, expected, 1, 100_000)?;
+        let (unit, more) = self.wanted(first, rest, "`messages`")?.word();
+        self.choice("unit", unit, &[("message", ()), ("messages", ())])?;
+        self.nothing_more(unit, more)?;
+        Some(number as usize)
+    }
+
+    /// Details of messages; none where no message is expected.
+    fn details_of(
+        &mut self,
+        node: &Node<'a>,
+        count: Option<usize>,
+        below: &'static str,
+        allowed: &'static [&'static str],
+    ) -> Vec<Detail> {
+        if let Some((0, child)) = count.zip(node.children.first()) {
+            let (word, _) = child.line.content.word();
+            self.report(word.span(), What::DetailOfNothing(word.text.to_owned()));
+            return Vec::new();
+        }
+        self.details(node, below, allowed)
+    }
+}
