@@ -90,7 +90,12 @@ struct Run {
     #[arg(long, default_value = "auto")]
     database: String,
     /// The image for `docker`
-    #[arg(long, value_name = "IMAGE", env = "VMAILSPEC_DATABASE_IMAGE", default_value = "mysql:8.4")]
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        env = "VMAILSPEC_DATABASE_IMAGE",
+        default_value = "mysql:8.4"
+    )]
     database_image: String,
     /// Write JUnit XML
     #[arg(long, value_name = "FILE")]
@@ -148,12 +153,20 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> std::process::Exit
         Err(error) => {
             // Nobody reads what is said: nothing is left to do about it.
             let _ = error.print();
-            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Held };
+            let code = if error.use_stderr() {
+                ExitCode::Usage
+            } else {
+                ExitCode::Held
+            };
             return code.into();
         }
     };
     let code = match arguments.command {
-        Command::Serve(Serve { config: Some(config), resolver, .. }) => {
+        Command::Serve(Serve {
+            config: Some(config),
+            resolver,
+            ..
+        }) => {
             return serve::configured(&config, resolver);
         }
         Command::Run(run) => run::run(&run),
@@ -182,7 +195,10 @@ pub(crate) struct Failed {
 
 impl Failed {
     pub(crate) fn new(code: ExitCode, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
+        Self {
+            code,
+            text: text.into(),
+        }
     }
 }
 

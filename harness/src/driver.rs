@@ -51,7 +51,11 @@ impl Journal {
     #[must_use]
     pub fn new(limit: Duration) -> Self {
         let began = Instant::now();
-        Self { began, deadline: began + limit, lines: Mutex::new(Vec::new()) }
+        Self {
+            began,
+            deadline: began + limit,
+            lines: Mutex::new(Vec::new()),
+        }
     }
 
     /// Writes a line.
@@ -77,12 +81,20 @@ impl Journal {
     /// What was written so far.
     #[must_use]
     pub fn lines(&self) -> Vec<(Duration, String)> {
-        self.lines.lock().map(|lines| lines.clone()).unwrap_or_default()
+        self.lines
+            .lock()
+            .map(|lines| lines.clone())
+            .unwrap_or_default()
     }
 }
 
 /// Runs `case` on `stage`.
-pub async fn drive<S: Stage>(case: &Case, stage: &S, tokens: &Tokens, journal: &Journal) -> Outcome {
+pub async fn drive<S: Stage>(
+    case: &Case,
+    stage: &S,
+    tokens: &Tokens,
+    journal: &Journal,
+) -> Outcome {
     let began = Instant::now();
     let mut score = Score::new(&case.scenario);
     let mut run = steps::Run::new(case, stage, tokens, journal);
@@ -91,7 +103,12 @@ pub async fn drive<S: Stage>(case: &Case, stage: &S, tokens: &Tokens, journal: &
     let transactions = run.finish().await;
     let mut outcome = score.outcome();
     if outcome.blocked.is_none() || outcome.clauses.iter().any(ClauseSeen::was_seen) {
-        let watch = ledger::Watch { stage, tokens, journal, case };
+        let watch = ledger::Watch {
+            stage,
+            tokens,
+            journal,
+            case,
+        };
         outcome.clauses.extend(watch.settle(&transactions).await);
     }
     outcome.transcript = journal.lines();

@@ -56,7 +56,10 @@ impl Known {
             if text.is_empty() || text.starts_with('#') {
                 continue;
             }
-            let mut columns = text.split("  ").map(str::trim).filter(|column| !column.is_empty());
+            let mut columns = text
+                .split("  ")
+                .map(str::trim)
+                .filter(|column| !column.is_empty());
             let (Some(pattern), Some(reason), Some(date)) =
                 (columns.next(), columns.next(), columns.next())
             else {
@@ -64,7 +67,10 @@ impl Known {
                 return Err((line_number, why.into()));
             };
             if date.parse::<jiff::civil::Date>().is_err() {
-                return Err((line_number, format!("`{date}`: expected a date as 2024-05-01")));
+                return Err((
+                    line_number,
+                    format!("`{date}`: expected a date as 2024-05-01"),
+                ));
             }
             entries.push(Entry {
                 pattern: pattern.to_owned(),
@@ -81,7 +87,10 @@ impl Known {
     #[must_use]
     pub fn reason(&self, case: &str, id: &str) -> Option<String> {
         let entry = self.entries.iter().find(|entry| entry.is_about(case, id))?;
-        let link = entry.link.as_ref().map_or(String::new(), |link| format!(", {link}"));
+        let link = entry
+            .link
+            .as_ref()
+            .map_or(String::new(), |link| format!(", {link}"));
         Some(format!("{} (since {}{link})", entry.reason, entry.date))
     }
 
@@ -104,7 +113,10 @@ impl Known {
             } else {
                 continue;
             };
-            stale.push(format!("line {}: `{}` {why}: take it out", entry.line, entry.pattern));
+            stale.push(format!(
+                "line {}: `{}` {why}: take it out",
+                entry.line, entry.pattern
+            ));
         }
         stale
     }

@@ -29,10 +29,26 @@ const POLL: Duration = Duration::from_millis(40);
 
 /// The ledger's clauses: id, references, claim.
 pub const CLAUSES: [(&str, &[&str], &str); 4] = [
-    ("ledger.lost", &["rfc5321#6.1"], "a message that was accepted is delivered, reported or kept"),
-    ("ledger.doubled", &["rfc5321#6.1"], "a message arrives once in one place"),
-    ("ledger.refused", &["rfc5321#4.2.5"], "a message that was refused arrives nowhere"),
-    ("ledger.both", &["rfc5321#6.1"], "a message that was delivered is not reported as failed"),
+    (
+        "ledger.lost",
+        &["rfc5321#6.1"],
+        "a message that was accepted is delivered, reported or kept",
+    ),
+    (
+        "ledger.doubled",
+        &["rfc5321#6.1"],
+        "a message arrives once in one place",
+    ),
+    (
+        "ledger.refused",
+        &["rfc5321#4.2.5"],
+        "a message that was refused arrives nowhere",
+    ),
+    (
+        "ledger.both",
+        &["rfc5321#6.1"],
+        "a message that was delivered is not reported as failed",
+    ),
 ];
 
 /// What the ledger watches with.
@@ -50,9 +66,14 @@ impl<S: Stage> Watch<'_, S> {
         if transactions.is_empty() {
             return Vec::new();
         }
-        let blind = transactions.iter().filter(|one| one.token.is_none()).count();
+        let blind = transactions
+            .iter()
+            .filter(|one| one.token.is_none())
+            .count();
         if blind > 0 {
-            self.journal.note(format!("ledger: {blind} without a token cannot be followed"));
+            self.journal.note(format!(
+                "ledger: {blind} without a token cannot be followed"
+            ));
         }
         let mut findings = match self.look(transactions).await {
             Ok(books) => books.findings(),
@@ -70,9 +91,13 @@ impl<S: Stage> Watch<'_, S> {
         // What waits in the queue at the end of the time is kept, which is all that is asked.
         findings.retain(|finding| !finding.kept);
         for finding in &findings {
-            self.journal.note(format!("ledger: {}: {}", finding.id, finding.seen));
+            self.journal
+                .note(format!("ledger: {}: {}", finding.id, finding.seen));
         }
-        CLAUSES.iter().map(|clause| judged(clause, &findings)).collect()
+        CLAUSES
+            .iter()
+            .map(|clause| judged(clause, &findings))
+            .collect()
     }
 
     async fn look(&self, transactions: &[Transaction]) -> Result<Books, String> {
@@ -96,19 +121,36 @@ impl<S: Stage> Watch<'_, S> {
 
     fn unseen(&self, transactions: &[Transaction], why: &str) -> Vec<ClauseSeen> {
         self.journal.note(format!("ledger: cannot see: {why}"));
-        let accepted = transactions.iter().any(|one| matches!(one.end, End::Accepted(_)));
-        let seen = if accepted { Seen::Nothing } else { Seen::AsSaid };
+        let accepted = transactions
+            .iter()
+            .any(|one| matches!(one.end, End::Accepted(_)));
+        let seen = if accepted {
+            Seen::Nothing
+        } else {
+            Seen::AsSaid
+        };
         CLAUSES
             .iter()
-            .map(|clause| ClauseSeen { clause: as_clause(clause), seen, failure: None })
+            .map(|clause| ClauseSeen {
+                clause: as_clause(clause),
+                seen,
+                failure: None,
+            })
             .collect()
     }
 }
 
 fn judged(clause: &(&str, &[&str], &str), findings: &[Finding]) -> ClauseSeen {
-    let found: Vec<&Finding> = findings.iter().filter(|finding| finding.id == clause.0).collect();
+    let found: Vec<&Finding> = findings
+        .iter()
+        .filter(|finding| finding.id == clause.0)
+        .collect();
     let Some(first) = found.first() else {
-        return ClauseSeen { clause: as_clause(clause), seen: Seen::AsSaid, failure: None };
+        return ClauseSeen {
+            clause: as_clause(clause),
+            seen: Seen::AsSaid,
+            failure: None,
+        };
     };
     let seen: Vec<&str> = found.iter().map(|finding| finding.seen.as_str()).collect();
     ClauseSeen {
@@ -147,5 +189,7 @@ fn changes_rows(steps: &[Step]) -> bool {
 /// Whoever is killed between delivering and noting it delivers again: at least once is what RFC
 /// 5321 §6.1 asks for, and no server can promise more.
 fn kills(steps: &[Step]) -> bool {
-    any_step(steps, &|kind| matches!(kind, StepKind::Target(TargetAction::Kill)))
+    any_step(steps, &|kind| {
+        matches!(kind, StepKind::Target(TargetAction::Kill))
+    })
 }

@@ -50,7 +50,10 @@ pub struct Refusal {
 
 /// Sends; the reply at the end of data.
 pub async fn send(letter: &Letter) -> Result<String, Refusal> {
-    let early = |text: String| Refusal { text, unknown: false };
+    let early = |text: String| Refusal {
+        text,
+        unknown: false,
+    };
     let words = |error: lettre::transport::smtp::Error| early(in_words(&error));
     let envelope = envelope(letter).map_err(early)?;
     let tls = TlsParameters::builder(letter.hostname.clone())
@@ -73,13 +76,19 @@ pub async fn send(letter: &Letter) -> Result<String, Refusal> {
     }
     if let Some((user, password)) = &letter.login {
         let credentials = Credentials::new(user.clone(), password.clone());
-        connection.auth(DEFAULT_MECHANISMS, &credentials).await.map_err(words)?;
+        connection
+            .auth(DEFAULT_MECHANISMS, &credentials)
+            .await
+            .map_err(words)?;
     }
     let text = text(letter);
-    let response = connection.send(&envelope, text.as_bytes()).await.map_err(|error| Refusal {
-        text: in_words(&error),
-        unknown: error.status().is_none(),
-    })?;
+    let response = connection
+        .send(&envelope, text.as_bytes())
+        .await
+        .map_err(|error| Refusal {
+            text: in_words(&error),
+            unknown: error.status().is_none(),
+        })?;
     // The message is handed over; what QUIT is answered changes nothing.
     let _ = connection.quit().await;
     let first = response.first_line().unwrap_or_default();
@@ -99,29 +108,52 @@ pub fn transaction(letter: &Letter, result: &Result<String, Refusal>, span: Span
     let recipients = letter
         .to
         .iter()
-        .map(|address| Recipient { address: address.clone(), parameters: String::new(), code })
+        .map(|address| Recipient {
+            address: address.clone(),
+            parameters: String::new(),
+            code,
+        })
         .collect();
     let token = Some(letter.token.clone());
-    Transaction { from: letter.from.clone(), recipients, token, end, span }
+    Transaction {
+        from: letter.from.clone(),
+        recipients,
+        token,
+        end,
+        span,
+    }
 }
 
 /// Now, as RFC 5322 writes it.
 #[must_use]
 pub fn date() -> String {
-    jiff::Zoned::now().strftime("%a, %d %b %Y %H:%M:%S %z").to_string()
+    jiff::Zoned::now()
+        .strftime("%a, %d %b %Y %H:%M:%S %z")
+        .to_string()
 }
 
 fn envelope(letter: &Letter) -> Result<Envelope, String> {
     let address = |text: &String| {
-        text.parse::<Address>().map_err(|error| format!("the mailer cannot say <{text}>: {error}"))
+        text.parse::<Address>()
+            .map_err(|error| format!("the mailer cannot say <{text}>: {error}"))
     };
-    let from = if letter.from.is_empty() { None } else { Some(address(&letter.from)?) };
-    let to = letter.to.iter().map(address).collect::<Result<Vec<_>, _>>()?;
+    let from = if letter.from.is_empty() {
+        None
+    } else {
+        Some(address(&letter.from)?)
+    };
+    let to = letter
+        .to
+        .iter()
+        .map(address)
+        .collect::<Result<Vec<_>, _>>()?;
     Envelope::new(from, to).map_err(|error| error.to_string())
 }
 
 fn text(letter: &Letter) -> String {
-    let Letter { token, from, to, .. } = letter;
+    let Letter {
+        token, from, to, ..
+    } = letter;
     let to: Vec<String> = to.iter().map(|address| format!("<{address}>")).collect();
     format!(
         "{TOKEN_FIELD}: {token}\r\nFrom: <{from}>\r\nTo: {}\r\nDate: {}\r\nMessage-ID: \

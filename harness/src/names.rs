@@ -21,7 +21,12 @@ impl Tokens {
     /// Tokens for case number `case` of the run named `run`.
     #[must_use]
     pub fn new(run: &str, case: usize) -> Self {
-        Self { run: run.to_owned(), case, messages: AtomicUsize::new(0), canaries: AtomicUsize::new(0) }
+        Self {
+            run: run.to_owned(),
+            case,
+            messages: AtomicUsize::new(0),
+            canaries: AtomicUsize::new(0),
+        }
     }
 
     /// A token that no message has yet.

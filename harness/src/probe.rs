@@ -50,7 +50,11 @@ impl<S> Look<'_, S> {
     /// When waiting ends.
     pub(crate) fn deadline(&self, within: Option<Duration>) -> Instant {
         let limit = within.unwrap_or(LIMIT);
-        let limit = if self.evidence { limit.min(EVIDENCE) } else { limit };
+        let limit = if self.evidence {
+            limit.min(EVIDENCE)
+        } else {
+            limit
+        };
         Instant::now() + self.journal.limit(limit)
     }
 }
@@ -64,7 +68,9 @@ pub(crate) async fn queue<S: Stage>(
     let deadline = look.deadline(within);
     loop {
         let Some(held) = look.stage.queued(&look.tokens.prefix()).await else {
-            return Err(Stop::Environment("the queue of this target cannot be seen".into()));
+            return Err(Stop::Environment(
+                "the queue of this target cannot be seen".into(),
+            ));
         };
         if held == count {
             look.journal.note(format!("queue: {}", messages(held)));
@@ -72,7 +78,9 @@ pub(crate) async fn queue<S: Stage>(
         }
         if Instant::now() >= deadline {
             let expected = format!("{} in the queue", messages(count));
-            return Err(Stop::Missed(Miss::new(look.span, expected, messages(held)).harmful()));
+            return Err(Stop::Missed(
+                Miss::new(look.span, expected, messages(held)).harmful(),
+            ));
         }
         sleep(POLL).await;
     }

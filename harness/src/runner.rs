@@ -60,8 +60,15 @@ pub async fn vantage(facts: &TargetFacts) -> Option<String> {
     let asked = async {
         let mut connection = Connection::open(peer, 0, &journal).await?;
         connection.greet("vantage.example").await?;
-        connection.ask("MAIL FROM:<vantage@vantage.example>", 250).await?;
-        connection.send(b"RCPT TO:<nobody@elsewhere.example>\r\n", Default::default()).await;
+        connection
+            .ask("MAIL FROM:<vantage@vantage.example>", 250)
+            .await?;
+        connection
+            .send(
+                b"RCPT TO:<nobody@elsewhere.example>\r\n",
+                Default::default(),
+            )
+            .await;
         let heard = connection.hear(Duration::from_secs(10)).await;
         connection.close().await;
         Ok::<Heard, String>(heard)
@@ -124,12 +131,21 @@ pub async fn run(
     while let Some(ended) = tasks.join_next_with_id().await {
         let (name, why) = match ended {
             Ok(_) => continue,
-            Err(error) => (names.get(&error.id()).cloned().unwrap_or_default(), error.to_string()),
+            Err(error) => (
+                names.get(&error.id()).cloned().unwrap_or_default(),
+                error.to_string(),
+            ),
         };
         tell(&shared, Event::Defect { name, why });
     }
     let interrupted = *shared.stop.borrow();
-    tell(&shared, Event::Ended { took: began.elapsed(), interrupted });
+    tell(
+        &shared,
+        Event::Ended {
+            took: began.elapsed(),
+            interrupted,
+        },
+    );
 }
 
 /// Nobody listens any more only when the process is about to end.
@@ -139,7 +155,15 @@ fn tell(shared: &Shared, event: Event) {
 
 async fn one(shared: Arc<Shared>, case: Case) {
     if let Some(why) = unsupported(&shared, &case) {
-        tell(&shared, finished(&shared, &case, settled(&case, Seen::Unsupported, why), Vec::new()));
+        tell(
+            &shared,
+            finished(
+                &shared,
+                &case,
+                settled(&case, Seen::Unsupported, why),
+                Vec::new(),
+            ),
+        );
         return;
     }
     if let Some(why) = shared.vantage.as_ref().filter(|_| judges_relaying(&case)) {
@@ -148,14 +172,28 @@ async fn one(shared: Arc<Shared>, case: Case) {
         return;
     }
     // Those that stand in line for something scarce do not hold a place that others could use.
-    let _literal = if case.literal_names { Some(shared.literal.lock().await) } else { None };
-    let _own = if case.own_target { shared.own.acquire().await.ok() } else { None };
+    let _literal = if case.literal_names {
+        Some(shared.literal.lock().await)
+    } else {
+        None
+    };
+    let _own = if case.own_target {
+        shared.own.acquire().await.ok()
+    } else {
+        None
+    };
     let _job = shared.jobs.acquire().await.ok();
-    let Some(made) = unless_stopped(&shared, shared.environment.world(&case)).await else { return };
+    let Some(made) = unless_stopped(&shared, shared.environment.world(&case)).await else {
+        return;
+    };
     let world = match made {
         Ok(world) => world,
         Err(why) => {
-            let outcome = settled(&case, Seen::Nothing, format!("its world could not be made: {why}"));
+            let outcome = settled(
+                &case,
+                Seen::Nothing,
+                format!("its world could not be made: {why}"),
+            );
             tell(&shared, finished(&shared, &case, outcome, Vec::new()));
             return;
         }
@@ -166,7 +204,9 @@ async fn one(shared: Arc<Shared>, case: Case) {
     let Some(mut outcome) = outcome else { return };
     if let Err(why) = disposed {
         let took = outcome.took;
-        outcome.transcript.push((took, format!("! not everything could be removed: {why}")));
+        outcome
+            .transcript
+            .push((took, format!("! not everything could be removed: {why}")));
     }
     tell(&shared, finished(&shared, &case, outcome, log));
 }
@@ -188,10 +228,17 @@ async fn unless_stopped<T>(shared: &Shared, work: impl Future<Output = T>) -> Op
 }
 
 async fn in_world(shared: &Shared, case: &Case, world: &World) -> Outcome {
-    let limit = if case.scenario.header.slow { SLOW_LIMIT } else { LIMIT };
+    let limit = if case.scenario.header.slow {
+        SLOW_LIMIT
+    } else {
+        LIMIT
+    };
     let journal = Journal::new(limit);
     let tokens = Tokens::new(&shared.settings.run, case.number);
-    let scene = Scene { world, wrong: shared.settings.wrong.as_ref() };
+    let scene = Scene {
+        world,
+        wrong: shared.settings.wrong.as_ref(),
+    };
     match tokio::time::timeout(limit + GRACE, drive(case, &scene, &tokens, &journal)).await {
         Ok(outcome) => outcome,
         Err(_) => {
@@ -228,9 +275,18 @@ fn judges_relaying(case: &Case) -> bool {
 /// The outcome of a case that was not played.
 fn settled(case: &Case, seen: Seen, why: String) -> Outcome {
     let clauses = clauses(&case.scenario)
-        .map(|clause: &Clause| ClauseSeen { clause: clause.clone(), seen, failure: None })
+        .map(|clause: &Clause| ClauseSeen {
+            clause: clause.clone(),
+            seen,
+            failure: None,
+        })
         .collect();
-    Outcome { clauses, blocked: Some(why), transcript: Vec::new(), took: Duration::ZERO }
+    Outcome {
+        clauses,
+        blocked: Some(why),
+        transcript: Vec::new(),
+        took: Duration::ZERO,
+    }
 }
 
 fn finished(shared: &Shared, case: &Case, outcome: Outcome, log: Vec<String>) -> Event {

@@ -14,7 +14,8 @@ use crate::scenario::{self, Entry};
 use crate::wrong::Wrong;
 
 /// A scenario that has the tutorial's rows and a server of its own, and does nothing.
-const TUTORIAL: &str = "title   The tutorial's data\nnames   tutorial\nneeds   own-target\nstart   nothing\n";
+const TUTORIAL: &str =
+    "title   The tutorial's data\nnames   tutorial\nneeds   own-target\nstart   nothing\n";
 
 /// `serve --config DIR`: the child process. It ends when the server does.
 #[must_use]
@@ -30,7 +31,10 @@ pub fn configured(config: &Path, resolver: Option<SocketAddr>) -> std::process::
 pub(crate) fn tutorial_case() -> Result<Case, Failed> {
     let defect = || Failed::new(ExitCode::Defect, "the built-in scenario cannot be read");
     let scenario = scenario::parse("serve.case", TUTORIAL).map_err(|_| defect())?;
-    plan::cases(&Arc::new(scenario)).into_iter().next().ok_or_else(defect)
+    plan::cases(&Arc::new(scenario))
+        .into_iter()
+        .next()
+        .ok_or_else(defect)
 }
 
 /// `serve`: the reference server on the tutorial's data, until Ctrl-C.

@@ -73,16 +73,30 @@ pub struct Wire {
 impl Wire {
     /// Connects from `source` to `target`.
     pub async fn connect(source: IpAddr, target: SocketAddr, limit: Duration) -> io::Result<Self> {
-        let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = if target.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
         socket.bind(SocketAddr::new(source, 0)).map_err(|error| {
-            io::Error::new(error.kind(), format!("this machine cannot connect from {source}: {error}"))
+            io::Error::new(
+                error.kind(),
+                format!("this machine cannot connect from {source}: {error}"),
+            )
         })?;
         let stream = timeout(limit, socket.connect(target)).await.map_err(|_| {
-            io::Error::new(io::ErrorKind::TimedOut, format!("no answer from {target} in {limit:?}"))
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no answer from {target} in {limit:?}"),
+            )
         })??;
         // Each `C:` group leaves at once, in a segment of its own.
         stream.set_nodelay(true)?;
-        Ok(Self { stream: Stream::Clear(stream), buffer: Vec::new(), ended: None })
+        Ok(Self {
+            stream: Stream::Clear(stream),
+            buffer: Vec::new(),
+            ended: None,
+        })
     }
 
     /// Whether the connection is inside TLS.
@@ -93,17 +107,35 @@ impl Wire {
 
     /// The TLS handshake. Returns what had come in clear and was not read: a server that speaks
     /// between its 220 and the handshake answers things that an attacker may have slipped in.
-    pub async fn handshake(self, ca: &[u8], name: &str, limit: Duration) -> io::Result<(Self, Vec<u8>)> {
+    pub async fn handshake(
+        self,
+        ca: &[u8],
+        name: &str,
+        limit: Duration,
+    ) -> io::Result<(Self, Vec<u8>)> {
         let Stream::Clear(stream) = self.stream else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the connection is in TLS already"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the connection is in TLS already",
+            ));
         };
         let connector = TlsConnector::from(client_config(ca)?);
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name}: no host name")))?;
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{name}: no host name"))
+        })?;
         let stream = timeout(limit, connector.connect(name, stream))
             .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("no handshake in {limit:?}")))??;
-        let wire = Self { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new(), ended: None };
+            .map_err(|_| {
+                io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no handshake in {limit:?}"),
+                )
+            })??;
+        let wire = Self {
+            stream: Stream::Tls(Box::new(stream)),
+            buffer: Vec::new(),
+            ended: None,
+        };
         Ok((wire, self.buffer))
     }
 
@@ -146,13 +178,19 @@ impl Wire {
             match timeout_at(deadline, read).await {
                 Err(_) => return Heard::Silence(self.buffer.clone()),
                 Ok(Ok(0)) => {
-                    let end = self.ended.take().filter(|end| *end != End::Eof).unwrap_or(End::Eof);
+                    let end = self
+                        .ended
+                        .take()
+                        .filter(|end| *end != End::Eof)
+                        .unwrap_or(End::Eof);
                     return Heard::Closed(end, std::mem::take(&mut self.buffer));
                 }
                 Ok(Err(error)) => {
                     return Heard::Closed(end_of(&error), std::mem::take(&mut self.buffer));
                 }
-                Ok(Ok(octets)) => self.buffer.extend_from_slice(chunk.get(..octets).unwrap_or(&[])),
+                Ok(Ok(octets)) => self
+                    .buffer
+                    .extend_from_slice(chunk.get(..octets).unwrap_or(&[])),
             }
         }
     }
@@ -172,9 +210,9 @@ impl Wire {
 
 fn end_of(error: &io::Error) -> End {
     match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
-            End::Reset
-        }
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionAborted => End::Reset,
         io::ErrorKind::UnexpectedEof => End::Truncated,
         _ => End::Error(error.to_string()),
     }
@@ -182,7 +220,9 @@ fn end_of(error: &io::Error) -> End {
 
 fn client_config(ca: &[u8]) -> io::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(ca.to_vec())).map_err(io::Error::other)?;
+    roots
+        .add(CertificateDer::from(ca.to_vec()))
+        .map_err(io::Error::other)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -76,7 +76,10 @@ impl Wrong {
     /// A wrong server by these rules.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
-        Self { rules: Arc::new(rules), proxies: Mutex::new(BTreeMap::new()) }
+        Self {
+            rules: Arc::new(rules),
+            proxies: Mutex::new(BTreeMap::new()),
+        }
     }
 
     /// The address of the proxy before `target`, started when first asked for.
@@ -119,9 +122,13 @@ fn rule(line: &str) -> Result<Rule, String> {
         .ok_or("expected `reply|command|content BEGINNING => TEXT|drop|close`")?;
     let (after, left) = match left.strip_prefix("after ") {
         Some(rest) => {
-            let (command, rest) =
-                rest.split_once(" reply ").ok_or("expected `reply` behind `after COMMAND`")?;
-            (Some(command.trim().to_ascii_uppercase()), format!("reply {rest}"))
+            let (command, rest) = rest
+                .split_once(" reply ")
+                .ok_or("expected `reply` behind `after COMMAND`")?;
+            (
+                Some(command.trim().to_ascii_uppercase()),
+                format!("reply {rest}"),
+            )
         }
         None => (None, left.to_owned()),
     };
@@ -130,7 +137,11 @@ fn rule(line: &str) -> Result<Rule, String> {
         "reply" => What::Reply(after),
         "command" => What::Command,
         "content" => What::Content,
-        other => return Err(format!("`{other}`: expected reply, command, content or after")),
+        other => {
+            return Err(format!(
+                "`{other}`: expected reply, command, content or after"
+            ));
+        }
     };
     if prefix.is_empty() {
         return Err("a rule needs the beginning of the lines that it changes".into());
@@ -140,11 +151,19 @@ fn rule(line: &str) -> Result<Rule, String> {
         "close" => Change::Close,
         text => Change::Text(text.to_owned()),
     };
-    Ok(Rule { what, prefix: prefix.to_owned(), change })
+    Ok(Rule {
+        what,
+        prefix: prefix.to_owned(),
+        change,
+    })
 }
 
 /// What becomes of one line, without its line end.
-pub(crate) fn apply(rules: &[Rule], fits: impl Fn(&What) -> bool, line: &[u8]) -> Option<(Change, usize)> {
+pub(crate) fn apply(
+    rules: &[Rule],
+    fits: impl Fn(&What) -> bool,
+    line: &[u8],
+) -> Option<(Change, usize)> {
     rules
         .iter()
         .filter(|rule| fits(&rule.what))

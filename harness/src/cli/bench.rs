@@ -43,7 +43,10 @@ pub(super) async fn bench(runs: u32, scenarios: Option<PathBuf>) -> Ended {
             return Ok(ExitCode::Interrupted);
         }
         if played.results.len() != count {
-            return Err(Failed::new(ExitCode::Defect, "not every case came to an end"));
+            return Err(Failed::new(
+                ExitCode::Defect,
+                "not every case came to an end",
+            ));
         }
         suites.push(played.took);
     }
@@ -86,7 +89,9 @@ async fn cold_start(world: &World) -> Result<Duration, String> {
 
 fn told(what: &str, times: &mut [Duration]) {
     times.sort_unstable();
-    let (Some(min), Some(median)) = (times.first(), times.get(times.len() / 2)) else { return };
+    let (Some(min), Some(median)) = (times.first(), times.get(times.len() / 2)) else {
+        return;
+    };
     print(&format!(
         "{what}: min {:.1} ms, median {:.1} ms of {}\n",
         min.as_secs_f64() * 1000.0,

@@ -14,24 +14,32 @@ use crate::event::{CaseResult, Event};
 use crate::exit_code::ExitCode;
 use crate::known::Known;
 use crate::plan::{Case, Plan, PlanError};
+use crate::report::Report;
 use crate::report::json::Json;
 use crate::report::junit::Junit;
 use crate::report::summary::Summary;
 use crate::report::tap::Tap;
 use crate::report::terminal::{Look, Terminal};
-use crate::report::Report;
 use crate::runner::{self, Settings};
 use crate::wrong::Wrong;
 
 pub(super) fn run(arguments: &Run) -> Ended {
     let cases = planned(arguments.scenarios.as_deref(), &arguments.selection)?;
     if arguments.list {
-        let names: String = cases.iter().map(|case| format!("{}\n", case.name)).collect();
+        let names: String = cases
+            .iter()
+            .map(|case| format!("{}\n", case.name))
+            .collect();
         print(&names);
         return Ok(ExitCode::Held);
     }
     let usage = |text: String| Failed::new(ExitCode::Usage, text);
-    let known = arguments.known.as_deref().map(Known::read).transpose().map_err(usage)?;
+    let known = arguments
+        .known
+        .as_deref()
+        .map(Known::read)
+        .transpose()
+        .map_err(usage)?;
     let (wire, wrong): (Vec<PathBuf>, Vec<PathBuf>) = arguments
         .wrong
         .iter()
@@ -42,7 +50,10 @@ pub(super) fn run(arguments: &Run) -> Ended {
         rules.extend(Wrong::read(path).map_err(usage)?);
     }
     if let Some(missing) = wrong.iter().find(|path| !path.is_file()) {
-        return Err(usage(format!("--wrong {}: there is no such file", missing.display())));
+        return Err(usage(format!(
+            "--wrong {}: there is no such file",
+            missing.display()
+        )));
     }
     let reports = reports(arguments)?;
     let settings = Settings {
@@ -67,7 +78,11 @@ pub(super) fn run(arguments: &Run) -> Ended {
 /// The exit code of a run that was played, and the last words about it.
 fn concluded(played: &Played, stale: &[String], arguments: &Run) -> ExitCode {
     for line in stale {
-        let list = arguments.known.as_deref().unwrap_or(Path::new("")).display();
+        let list = arguments
+            .known
+            .as_deref()
+            .unwrap_or(Path::new(""))
+            .display();
         complain(&format!("{list}: {line}"));
     }
     if let Some(why) = &played.unwritten {
@@ -111,7 +126,10 @@ fn reports(arguments: &Run) -> Result<Reports, Failed> {
     // Files are made before the run: a slip in a path should not cost one.
     let file = |path: &PathBuf| {
         File::create(path).map(BufWriter::new).map_err(|error| {
-            Failed::new(ExitCode::Usage, format!("cannot write {}: {error}", path.display()))
+            Failed::new(
+                ExitCode::Usage,
+                format!("cannot write {}: {error}", path.display()),
+            )
         })
     };
     if let Some(path) = &arguments.junit {
@@ -167,7 +185,13 @@ pub(super) async fn play(
     };
     hear(&mut reports, &started, &mut played);
     let (events, mut heard) = mpsc::unbounded_channel();
-    let runner = tokio::spawn(runner::run(Arc::clone(&environment), cases, settings, events, stopped));
+    let runner = tokio::spawn(runner::run(
+        Arc::clone(&environment),
+        cases,
+        settings,
+        events,
+        stopped,
+    ));
     while let Some(event) = heard.recv().await {
         hear(&mut reports, &event, &mut played);
         match event {
@@ -205,9 +229,10 @@ fn hear(reports: &mut Reports, event: &Event, played: &mut Played) {
 /// The first Ctrl-C (or SIGTERM) ends the run in order, the second at once.
 async fn signals(stop: watch::Sender<bool>) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         // Without handlers the signals end the process as they always did.
         std::future::pending::<()>().await;
         return;
@@ -237,6 +262,12 @@ fn in_runtime_value<T>(work: impl Future<Output = T>) -> Result<T, Failed> {
 
 /// A name that no other run on this machine has: it begins every token.
 pub(super) fn run_name() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("v{:x}p{:x}", now.as_millis() & 0xffff_ffff, std::process::id())
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    format!(
+        "v{:x}p{:x}",
+        now.as_millis() & 0xffff_ffff,
+        std::process::id()
+    )
 }

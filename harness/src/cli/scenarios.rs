@@ -14,7 +14,9 @@ use crate::scenario::{self, Scenario};
 
 /// The scenarios of a folder, or those of the binary.
 pub(super) fn read(folder: Option<&Path>) -> Result<Vec<Arc<Scenario>>, Failed> {
-    folder.map_or_else(load::builtin, load::load).map_err(|error| failed(&error))
+    folder
+        .map_or_else(load::builtin, load::load)
+        .map_err(|error| failed(&error))
 }
 
 fn failed(error: &LoadError) -> Failed {
@@ -47,7 +49,10 @@ pub(super) fn check(files: &[PathBuf]) -> Ended {
     if let Some(wrong) = wrong {
         return Err(wrong);
     }
-    print(&format!("{count} scenario{} without a mistake\n", if count == 1 { "" } else { "s" }));
+    print(&format!(
+        "{count} scenario{} without a mistake\n",
+        if count == 1 { "" } else { "s" }
+    ));
     Ok(ExitCode::Held)
 }
 
@@ -58,7 +63,10 @@ pub(super) fn fmt(files: &[PathBuf], check: bool) -> Ended {
             let text = std::fs::read_to_string(&file).map_err(|error| cannot(&file, &error))?;
             let laid_out = scenario::format(&text).map_err(|mistakes| {
                 let colour = std::io::stderr().is_terminal();
-                Failed::new(ExitCode::Usage, scenario::error::render(&file, &text, &mistakes, colour))
+                Failed::new(
+                    ExitCode::Usage,
+                    scenario::error::render(&file, &text, &mistakes, colour),
+                )
             })?;
             if laid_out == text {
                 continue;
@@ -87,7 +95,12 @@ pub(super) fn list(folder: Option<&Path>) -> Ended {
     for scenario in read(folder)? {
         let mut text = format!("{}  {}\n", plan::scenario_name(&scenario), scenario.title);
         for clause in plan::clauses(&scenario) {
-            text.push_str(&format!("  {:<10} {:<34} {}\n", clause.level.word(), clause.id, clause.claim));
+            text.push_str(&format!(
+                "  {:<10} {:<34} {}\n",
+                clause.level.word(),
+                clause.id,
+                clause.claim
+            ));
         }
         if !print(&text) {
             break;
@@ -123,12 +136,23 @@ pub(super) fn explain(id: &str, folder: Option<&Path>) -> Ended {
     }
     let ids: Vec<String> = scenarios
         .iter()
-        .flat_map(|scenario| plan::clauses(scenario).map(|clause| clause.id.clone()).collect::<Vec<_>>())
+        .flat_map(|scenario| {
+            plan::clauses(scenario)
+                .map(|clause| clause.id.clone())
+                .collect::<Vec<_>>()
+        })
         .collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let near = nearest_all(id, &ids, 3);
-    let near = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
-    Err(Failed::new(ExitCode::Usage, format!("no scenario has a clause `{id}`{near}")))
+    let near = if near.is_empty() {
+        String::new()
+    } else {
+        format!("; near it: {}", near.join(", "))
+    };
+    Err(Failed::new(
+        ExitCode::Usage,
+        format!("no scenario has a clause `{id}`{near}"),
+    ))
 }
 
 fn places(references: &[String]) -> String {
@@ -143,5 +167,8 @@ fn places(references: &[String]) -> String {
 }
 
 fn indented(source: &str) -> String {
-    source.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n").collect()
+    source
+        .lines()
+        .map(|line| format!("    {line}").trim_end().to_owned() + "\n")
+        .collect()
 }

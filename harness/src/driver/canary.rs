@@ -46,7 +46,9 @@ pub async fn to_maildir<S: Stage>(
             }
         }
         if Instant::now() >= deadline {
-            return Err(format!("the canary for {mailbox} was accepted and did not arrive"));
+            return Err(format!(
+                "the canary for {mailbox} was accepted and did not arrive"
+            ));
         }
         sleep(POLL).await;
     }
@@ -64,12 +66,18 @@ pub async fn to_sink<S: Stage>(
     send(stage, Vantage::Neighbour, &recipient, &token, journal).await?;
     let deadline = Instant::now() + journal.limit(LIMIT);
     loop {
-        if stage.sunk().iter().any(|sunk| token_of(&sunk.content).as_ref() == Some(&token)) {
+        if stage
+            .sunk()
+            .iter()
+            .any(|sunk| token_of(&sunk.content).as_ref() == Some(&token))
+        {
             journal.note(format!("canary {token} arrived at the sink"));
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(format!("the canary for {recipient} was accepted and did not arrive"));
+            return Err(format!(
+                "the canary for {recipient} was accepted and did not arrive"
+            ));
         }
         sleep(POLL).await;
     }
@@ -92,7 +100,11 @@ async fn send<S: Stage>(
         ca: facts.ca,
         hostname: facts.hostname,
     };
-    let sender = stage.names().get("sender").cloned().unwrap_or_else(|| "canary.test".into());
+    let sender = stage
+        .names()
+        .get("sender")
+        .cloned()
+        .unwrap_or_else(|| "canary.test".into());
     // What a canary says is of no interest; the transcript has one line about it.
     let own = Journal::new(journal.limit(LIMIT));
     let dialogue = async {
@@ -109,5 +121,7 @@ async fn send<S: Stage>(
         connection.close().await;
         Ok::<(), String>(())
     };
-    dialogue.await.map_err(|why| format!("the canary for {to} was not taken: {why}"))
+    dialogue
+        .await
+        .map_err(|why| format!("the canary for {to} was not taken: {why}"))
 }

@@ -46,8 +46,15 @@ pub struct Connection<'a> {
 impl<'a> Connection<'a> {
     /// TCP, and TLS on 465. The error is in words.
     pub async fn open(peer: Peer, number: usize, journal: &'a Journal) -> Result<Self, String> {
-        let name = if number == 0 { String::new() } else { format!("{} ", number + 1) };
-        journal.note(format!("{name}connect to {} from {}", peer.address, peer.source));
+        let name = if number == 0 {
+            String::new()
+        } else {
+            format!("{} ", number + 1)
+        };
+        journal.note(format!(
+            "{name}connect to {} from {}",
+            peer.address, peer.source
+        ));
         let mut wire = Wire::connect(peer.source, peer.address, journal.limit(PATIENCE))
             .await
             .map_err(|error| format!("no connection to {}: {error}", peer.address))?;
@@ -85,7 +92,9 @@ impl<'a> Connection<'a> {
     /// Sends one segment.
     pub async fn send(&mut self, octets: &[u8], span: Span) {
         self.note_sent(octets);
-        self.utf8 |= octets.windows(8).any(|word| word.eq_ignore_ascii_case(b"SMTPUTF8"));
+        self.utf8 |= octets
+            .windows(8)
+            .any(|word| word.eq_ignore_ascii_case(b"SMTPUTF8"));
         self.follower.sent(octets, span);
         let limit = self.journal.limit(PATIENCE);
         if let Some(wire) = &mut self.wire {
@@ -110,11 +119,13 @@ impl<'a> Connection<'a> {
                 self.last = Some(reply.clone());
             }
             Heard::Closed(end, rest) => {
-                self.journal.note(format!("{}S: {end}{}", self.name, behind(rest)));
+                self.journal
+                    .note(format!("{}S: {end}{}", self.name, behind(rest)));
                 self.wire = None;
             }
             Heard::Silence(rest) => {
-                self.journal.note(format!("{}S: nothing{}", self.name, behind(rest)));
+                self.journal
+                    .note(format!("{}S: nothing{}", self.name, behind(rest)));
             }
         }
         heard
@@ -138,13 +149,20 @@ impl<'a> Connection<'a> {
             return Ok(());
         }
         let clear = shown(&clear);
-        self.journal.note(format!("{}S: {clear} (in clear, behind the reply to STARTTLS)", self.name));
-        Err(("nothing in clear behind the reply to STARTTLS".into(), clear))
+        self.journal.note(format!(
+            "{}S: {clear} (in clear, behind the reply to STARTTLS)",
+            self.name
+        ));
+        Err((
+            "nothing in clear behind the reply to STARTTLS".into(),
+            clear,
+        ))
     }
 
     /// A command and its reply, for start states: the error says what was answered instead.
     pub async fn ask(&mut self, line: &str, good: u16) -> Result<Reply, String> {
-        self.send(format!("{line}\r\n").as_bytes(), Span::default()).await;
+        self.send(format!("{line}\r\n").as_bytes(), Span::default())
+            .await;
         let verb = line.split(' ').next().unwrap_or_default();
         match self.hear(Duration::from_secs(10)).await {
             Heard::Reply(reply) if reply.code == good => Ok(reply),
@@ -161,7 +179,9 @@ impl<'a> Connection<'a> {
         self.ask(&format!("EHLO {client}"), 250).await?;
         if self.peer.entry == Entry::StartTls {
             self.ask("STARTTLS", 220).await?;
-            self.tls().await.map_err(|(expected, seen)| format!("{seen} instead of {expected}"))?;
+            self.tls()
+                .await
+                .map_err(|(expected, seen)| format!("{seen} instead of {expected}"))?;
             self.ask(&format!("EHLO {client}"), 250).await?;
         }
         Ok(())
@@ -170,7 +190,9 @@ impl<'a> Connection<'a> {
     /// AUTH PLAIN (RFC 4616).
     pub async fn authenticate(&mut self, user: &str, password: &str) -> Result<(), String> {
         let response = Base64::encode_string(format!("\0{user}\0{password}").as_bytes());
-        self.ask(&format!("AUTH PLAIN {response}"), 235).await.map(|_| ())
+        self.ask(&format!("AUTH PLAIN {response}"), 235)
+            .await
+            .map(|_| ())
     }
 
     /// Ends the connection, and says which transactions it carried.
@@ -188,32 +210,54 @@ impl<'a> Connection<'a> {
         let many = lines.len() > SHOWN;
         for line in lines.iter().take(if many { SHOWN - 4 } else { SHOWN }) {
             let whole = line.ends_with(b"\r\n");
-            let mut text = if whole { shown(line) } else { line.escape_ascii().to_string() };
+            let mut text = if whole {
+                shown(line)
+            } else {
+                line.escape_ascii().to_string()
+            };
             if self.secret {
                 text = "(not shown: an answer to 334)".into();
                 self.secret = false;
-            } else if text.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case("AUTH ")) {
+            } else if text
+                .get(..5)
+                .is_some_and(|verb| verb.eq_ignore_ascii_case("AUTH "))
+            {
                 let words: Vec<&str> = text.splitn(3, ' ').collect();
                 if let [verb, mechanism, _] = words.as_slice() {
                     text = format!("{verb} {mechanism} (not shown)");
                 }
             }
             if text.len() > 400 {
-                let cut = (0..=400).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-                text = format!("{}… ({} octets)", text.get(..cut).unwrap_or_default(), line.len());
+                let cut = (0..=400)
+                    .rev()
+                    .find(|&at| text.is_char_boundary(at))
+                    .unwrap_or(0);
+                text = format!(
+                    "{}… ({} octets)",
+                    text.get(..cut).unwrap_or_default(),
+                    line.len()
+                );
             }
             let mark = if whole { "C:" } else { "bytes" };
             self.journal.note(format!("{}{mark} {text}", self.name));
         }
         if many {
             let rest = lines.len() - (SHOWN - 4);
-            self.journal.note(format!("{}C: … {rest} more lines, {} octets in all", self.name, octets.len()));
+            self.journal.note(format!(
+                "{}C: … {rest} more lines, {} octets in all",
+                self.name,
+                octets.len()
+            ));
         }
     }
 }
 
 fn behind(rest: &[u8]) -> String {
-    if rest.is_empty() { String::new() } else { format!(", after {}", shown(rest)) }
+    if rest.is_empty() {
+        String::new()
+    } else {
+        format!(", after {}", shown(rest))
+    }
 }
 
 /// What came, in words.

@@ -32,7 +32,10 @@ pub fn content(message: &Message, envelope: &Envelope<'_>) -> Result<Vec<u8>, St
         let text = expand(header, names);
         let (key, value) = text.split_once(':').unwrap_or((&text, ""));
         let value = String::from_utf8_lossy(&decode(value.trim_start())?).into_owned();
-        match fields.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(key)) {
+        match fields
+            .iter_mut()
+            .find(|(known, _)| known.eq_ignore_ascii_case(key))
+        {
             Some(field) => field.1 = value,
             None => fields.push((key.to_owned(), value)),
         }
@@ -118,19 +121,29 @@ mod tests {
 
     fn built(message: &Message) -> Vec<u8> {
         let names = BTreeMap::from([("domain".to_owned(), "d.test".to_owned())]);
-        let envelope = Envelope { token: "t-1", names: &names, date: "now" };
+        let envelope = Envelope {
+            token: "t-1",
+            names: &names,
+            date: "now",
+        };
         content(message, &envelope).unwrap()
     }
 
     fn text(raw: &str) -> Text {
-        Text { raw: raw.to_owned(), span: crate::scenario::Span::default() }
+        Text {
+            raw: raw.to_owned(),
+            span: crate::scenario::Span::default(),
+        }
     }
 
     #[test]
     fn a_message_of_n_bytes_has_n_bytes_for_every_n_it_can_have() {
         let least = built(&Message::default()).len() - 3;
         for size in least..least + 400 {
-            let message = Message { size: Some(size), ..Message::default() };
+            let message = Message {
+                size: Some(size),
+                ..Message::default()
+            };
             assert_eq!(built(&message).len() - 3, size);
         }
     }
@@ -138,9 +151,20 @@ mod tests {
     #[test]
     fn a_message_smaller_than_its_header_is_an_error() {
         let names = BTreeMap::new();
-        let envelope = Envelope { token: "t-1", names: &names, date: "now" };
-        let message = Message { size: Some(10), ..Message::default() };
-        assert!(content(&message, &envelope).unwrap_err().contains("asked for"));
+        let envelope = Envelope {
+            token: "t-1",
+            names: &names,
+            date: "now",
+        };
+        let message = Message {
+            size: Some(10),
+            ..Message::default()
+        };
+        assert!(
+            content(&message, &envelope)
+                .unwrap_err()
+                .contains("asked for")
+        );
     }
 
     #[test]
@@ -151,14 +175,19 @@ mod tests {
             ..Message::default()
         };
         let octets = String::from_utf8(built(&message)).unwrap();
-        assert!(octets.contains("Subject: other\r\n") && !octets.contains("A message of the suite"));
+        assert!(
+            octets.contains("Subject: other\r\n") && !octets.contains("A message of the suite")
+        );
         assert!(octets.contains("X-New: d.test\r\n"));
         assert!(octets.ends_with("\r\n..dot\r\ntwo\r\n..lines\r\n.\r\n"));
     }
 
     #[test]
     fn an_unfinished_message_has_no_end_of_data() {
-        let message = Message { unfinished: true, ..Message::default() };
+        let message = Message {
+            unfinished: true,
+            ..Message::default()
+        };
         assert!(built(&message).ends_with(b"A line of text."));
     }
 }

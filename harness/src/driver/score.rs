@@ -21,7 +21,12 @@ pub struct Miss {
 
 impl Miss {
     pub(crate) fn new(span: Span, expected: impl Into<String>, seen: impl Into<String>) -> Self {
-        Self { span, expected: expected.into(), seen: seen.into(), harm: Harm::None }
+        Self {
+            span,
+            expected: expected.into(),
+            seen: seen.into(),
+            harm: Harm::None,
+        }
     }
 
     pub(crate) fn harmful(mut self) -> Self {
@@ -77,7 +82,11 @@ impl Score {
     pub(super) fn new(scenario: &Scenario) -> Self {
         let mut entries = Vec::new();
         collect(&scenario.steps, &mut entries);
-        Self { entries, current: None, halt: None }
+        Self {
+            entries,
+            current: None,
+            halt: None,
+        }
     }
 
     /// Whether the dialogue has ended before its end.
@@ -94,7 +103,10 @@ impl Score {
         if self.halted() {
             return;
         }
-        self.current = self.entries.iter().position(|entry| entry.clause.id == clause.id);
+        self.current = self
+            .entries
+            .iter()
+            .position(|entry| entry.clause.id == clause.id);
         if let Some(entry) = self.current() {
             entry.reached = true;
         }
@@ -147,7 +159,9 @@ impl Score {
             .map(|entry| {
                 let seen = match (&entry.miss, &halted) {
                     (Some(miss), _) => Seen::Otherwise(miss.harm),
-                    (None, Some(Halt::Blocked(_))) if entry.blocked || !entry.reached => Seen::Nothing,
+                    (None, Some(Halt::Blocked(_))) if entry.blocked || !entry.reached => {
+                        Seen::Nothing
+                    }
                     (None, Some(Halt::Surprise)) if !entry.reached => Seen::NotReached,
                     // Reached, and nothing below it was looked at.
                     (None, _) if entry.met == 0 => Seen::Nothing,
@@ -158,14 +172,23 @@ impl Score {
                     expected: miss.expected,
                     seen: miss.seen,
                 });
-                ClauseSeen { clause: entry.clause, seen, failure }
+                ClauseSeen {
+                    clause: entry.clause,
+                    seen,
+                    failure,
+                }
             })
             .collect();
         let blocked = match halted {
             Some(Halt::Blocked(reason)) => Some(reason),
             _ => None,
         };
-        Outcome { clauses, blocked, transcript: Vec::new(), took: std::time::Duration::ZERO }
+        Outcome {
+            clauses,
+            blocked,
+            transcript: Vec::new(),
+            took: std::time::Duration::ZERO,
+        }
     }
 }
 

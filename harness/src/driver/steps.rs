@@ -16,9 +16,7 @@ use crate::names::Tokens;
 use crate::plan::Case;
 use crate::probe::{self, Look};
 use crate::scenario::text::{expand_str, unescape};
-use crate::scenario::{
-    Entry, Reply, ReplyPattern, Span, Start, Step, StepKind, Text, Vantage,
-};
+use crate::scenario::{Entry, Reply, ReplyPattern, Span, Start, Step, StepKind, Text, Vantage};
 use crate::verdict::Harm;
 use crate::wire::{Fault, Heard};
 
@@ -102,7 +100,9 @@ impl<'a, S: Stage> Run<'a, S> {
                 Start::Authenticated(user) => Some(self.text(user)),
                 _ => None,
             };
-            let Some(connection) = self.connections.last_mut() else { return Ok(()) };
+            let Some(connection) = self.connections.last_mut() else {
+                return Ok(());
+            };
             connection.greet(&client).await?;
             match user {
                 Some(user) => connection.authenticate(&user, PASSWORD).await,
@@ -142,7 +142,14 @@ impl<'a, S: Stage> Run<'a, S> {
             let result = if let StepKind::Client(first) = &step.kind {
                 let mut segment = self.line(first);
                 // `C:` lines that follow one another leave in one segment.
-                while let Some((Step { kind: StepKind::Client(text), .. }, behind)) = rest.split_first() {
+                while let Some((
+                    Step {
+                        kind: StepKind::Client(text),
+                        ..
+                    },
+                    behind,
+                )) = rest.split_first()
+                {
                     segment.push_str(&self.line(text));
                     rest = behind;
                 }
@@ -164,7 +171,10 @@ impl<'a, S: Stage> Run<'a, S> {
     }
 
     fn missed(&self, miss: Miss, ends: bool, score: &mut Score) {
-        self.journal.note(format!("! expected {}; there was {}", miss.expected, miss.seen));
+        self.journal.note(format!(
+            "! expected {}; there was {}",
+            miss.expected, miss.seen
+        ));
         let line = self.line_number(miss.span);
         score.missed(miss, ends, line);
     }
@@ -200,7 +210,11 @@ impl<'a, S: Stage> Run<'a, S> {
             StepKind::Message(message) => {
                 let token = self.tokens.next();
                 let date = mailer::date();
-                let envelope = Envelope { token: &token, names: &self.names, date: &date };
+                let envelope = Envelope {
+                    token: &token,
+                    names: &self.names,
+                    date: &date,
+                };
                 let octets = content(message, &envelope).map_err(Stop::Environment)?;
                 self.send(&octets, span).await
             }
@@ -223,9 +237,12 @@ impl<'a, S: Stage> Run<'a, S> {
                 }
                 Ok(Done::Action)
             }
-            StepKind::Mailer { entry, login, from, to } => {
-                self.mail(*entry, login.as_ref(), from, to, span).await
-            }
+            StepKind::Mailer {
+                entry,
+                login,
+                from,
+                to,
+            } => self.mail(*entry, login.as_ref(), from, to, span).await,
             StepKind::MailerResult(accepted) => self.mailed(*accepted, span),
             StepKind::Sql(statement) => {
                 let statement = self.text(statement);
@@ -233,19 +250,26 @@ impl<'a, S: Stage> Run<'a, S> {
                 action(self.journal, self.stage.sql(&statement)).await
             }
             StepKind::Database(fault) => {
-                self.journal.note(format!("database {fault:?}").to_ascii_lowercase());
+                self.journal
+                    .note(format!("database {fault:?}").to_ascii_lowercase());
                 action(self.journal, self.stage.database(*fault)).await
             }
             StepKind::Target(what) => {
-                self.journal.note(format!("target {what:?}").to_ascii_lowercase());
+                self.journal
+                    .note(format!("target {what:?}").to_ascii_lowercase());
                 action(self.journal, self.stage.target(*what)).await
             }
-            StepKind::SinkAnswers { verb, recipient, reply } => {
+            StepKind::SinkAnswers {
+                verb,
+                recipient,
+                reply,
+            } => {
                 let recipient = recipient.as_ref().map(|text| self.text(text));
                 let reply = reply.as_ref().map(|text| self.text(text));
                 let shown = reply.as_deref().unwrap_or("as usual");
                 self.journal.note(format!("sink answers {verb} {shown}"));
-                self.stage.sink_answers(verb, recipient.as_deref(), reply.as_deref());
+                self.stage
+                    .sink_answers(verb, recipient.as_deref(), reply.as_deref());
                 Ok(Done::Action)
             }
             StepKind::SinkListens(listens) => {
@@ -274,11 +298,21 @@ impl<'a, S: Stage> Run<'a, S> {
             evidence,
         };
         match kind {
-            StepKind::Maildir { address, count, details, within } => {
+            StepKind::Maildir {
+                address,
+                count,
+                details,
+                within,
+            } => {
                 let address = look.text(address);
                 probe::maildir::check(&look, &address, *count, details, *within).await?;
             }
-            StepKind::Sink { domain, count, details, within } => {
+            StepKind::Sink {
+                domain,
+                count,
+                details,
+                within,
+            } => {
                 let domain = look.text(domain);
                 probe::sink::check(&look, &domain, *count, details, *within).await?;
             }
@@ -293,7 +327,9 @@ impl<'a, S: Stage> Run<'a, S> {
 
     fn current(&mut self) -> Result<&mut Connection<'a>, Stop> {
         self.connections.last_mut().ok_or_else(|| {
-            Stop::Environment("no connection is open here: `connect` belongs before this line".into())
+            Stop::Environment(
+                "no connection is open here: `connect` belongs before this line".into(),
+            )
         })
     }
 
@@ -308,8 +344,7 @@ impl<'a, S: Stage> Run<'a, S> {
                 tokio::time::sleep(CUT).await;
             }
             let text = self.text(segment);
-            let octets =
-                unescape(&text).map_err(|error| Stop::Environment(error.to_string()))?;
+            let octets = unescape(&text).map_err(|error| Stop::Environment(error.to_string()))?;
             self.current()?.send(&octets, span).await;
         }
         Ok(Done::Action)
@@ -327,14 +362,25 @@ impl<'a, S: Stage> Run<'a, S> {
             connection.hear(limit).await
         };
         let utf8 = connection.asked_utf8();
-        if !expected.patterns.iter().any(|pattern| matches(pattern, &heard, utf8)) {
-            let words: Vec<String> =
-                expected.patterns.iter().map(|pattern| pattern_in_words(pattern, limit)).collect();
+        if !expected
+            .patterns
+            .iter()
+            .any(|pattern| matches(pattern, &heard, utf8))
+        {
+            let words: Vec<String> = expected
+                .patterns
+                .iter()
+                .map(|pattern| pattern_in_words(pattern, limit))
+                .collect();
             let mut miss = Miss::new(span, words.join(" or "), told(&heard));
             if !matches!(heard, Heard::Reply(_)) {
                 miss.harm = Harm::Done;
             }
-            return Err(if expected.again { Stop::Missed(miss) } else { Stop::Surprise(miss) });
+            return Err(if expected.again {
+                Stop::Missed(miss)
+            } else {
+                Stop::Surprise(miss)
+            });
         }
         for detail in &expected.details {
             let text = self.text(&detail.text);
@@ -343,7 +389,11 @@ impl<'a, S: Stage> Run<'a, S> {
             let found = raw.lines().any(|line| line.contains(&text));
             let wanted = detail.word == "has";
             if found != wanted {
-                let word = if wanted { "a reply that has" } else { "a reply that lacks" };
+                let word = if wanted {
+                    "a reply that has"
+                } else {
+                    "a reply that lacks"
+                };
                 let miss = Miss::new(detail.span, format!("{word} {text}"), told(&heard));
                 // What must not be told and is told, is disclosed.
                 return Err(Stop::Missed(if wanted { miss } else { miss.harmful() }));
@@ -389,12 +439,19 @@ impl<'a, S: Stage> Run<'a, S> {
             to: to.iter().map(|text| self.text(text)).collect(),
             token: self.tokens.next(),
         };
-        self.journal.note(format!("mailer from <{}> to {:?}", letter.from, letter.to));
+        self.journal
+            .note(format!("mailer from <{}> to {:?}", letter.from, letter.to));
         let limit = self.journal.limit(ACTION);
-        let result = timeout(limit, mailer::send(&letter)).await.unwrap_or_else(|_| {
-            Err(mailer::Refusal { text: format!("no end after {limit:?}"), unknown: true })
-        });
-        self.transactions.push(mailer::transaction(&letter, &result, span));
+        let result = timeout(limit, mailer::send(&letter))
+            .await
+            .unwrap_or_else(|_| {
+                Err(mailer::Refusal {
+                    text: format!("no end after {limit:?}"),
+                    unknown: true,
+                })
+            });
+        self.transactions
+            .push(mailer::transaction(&letter, &result, span));
         let result = result.map(|_| ()).map_err(|refusal| refusal.text);
         let word = result.as_ref().err().map_or("accepted", String::as_str);
         self.journal.note(format!("mailer: {word}"));
@@ -404,19 +461,28 @@ impl<'a, S: Stage> Run<'a, S> {
 
     fn mailed(&self, accepted: bool, span: Span) -> Result<Done, Stop> {
         match (&self.mailed, accepted) {
-            (None, _) => Err(Stop::Environment("no `mailer` line stands before this one".into())),
+            (None, _) => Err(Stop::Environment(
+                "no `mailer` line stands before this one".into(),
+            )),
             (Some(Ok(())), true) | (Some(Err(_)), false) => Ok(Done::Met),
-            (Some(Ok(())), false) => {
-                Err(Stop::Surprise(Miss::new(span, "the mailer to be refused", "it was accepted")))
-            }
-            (Some(Err(why)), true) => {
-                Err(Stop::Surprise(Miss::new(span, "the mailer to be accepted", why.clone())))
-            }
+            (Some(Ok(())), false) => Err(Stop::Surprise(Miss::new(
+                span,
+                "the mailer to be refused",
+                "it was accepted",
+            ))),
+            (Some(Err(why)), true) => Err(Stop::Surprise(Miss::new(
+                span,
+                "the mailer to be accepted",
+                why.clone(),
+            ))),
         }
     }
 
     fn client(&self) -> String {
-        format!("client.{}", self.names.get("sender").map_or("example", String::as_str))
+        format!(
+            "client.{}",
+            self.names.get("sender").map_or("example", String::as_str)
+        )
     }
 
     fn line(&self, text: &Text) -> String {
@@ -433,17 +499,24 @@ impl<'a, S: Stage> Run<'a, S> {
     }
 
     fn line_number(&self, span: Span) -> usize {
-        let before = self.case.scenario.source.get(..span.start).unwrap_or_default();
+        let before = self
+            .case
+            .scenario
+            .source
+            .get(..span.start)
+            .unwrap_or_default();
         before.matches('\n').count() + 1
     }
 }
 
 /// Where `$token` stands and `$$token` does not.
 fn find_token(raw: &str) -> Option<usize> {
-    raw.match_indices("$token").map(|(place, _)| place).find(|&place| {
-        let before = raw.get(..place).unwrap_or_default();
-        (before.len() - before.trim_end_matches('$').len()).is_multiple_of(2)
-    })
+    raw.match_indices("$token")
+        .map(|(place, _)| place)
+        .find(|&place| {
+            let before = raw.get(..place).unwrap_or_default();
+            (before.len() - before.trim_end_matches('$').len()).is_multiple_of(2)
+        })
 }
 
 fn is_probe(kind: &StepKind) -> bool {
@@ -475,11 +548,16 @@ fn matches(pattern: &ReplyPattern, heard: &Heard, utf8: bool) -> bool {
                 .zip(code)
                 .all(|(digit, seen)| digit.is_none_or(|digit| u16::from(digit) == seen));
             // A malformed reply is no reply that a client can rely on.
-            let sound =
-                reply.faults.iter().all(|fault| utf8 && *fault == Fault::NotPrintable);
+            let sound = reply
+                .faults
+                .iter()
+                .all(|fault| utf8 && *fault == Fault::NotPrintable);
             let enhanced = enhanced.is_none_or(|wanted| {
                 reply.enhanced().is_some_and(|seen| {
-                    wanted.iter().zip(seen).all(|(want, seen)| want.is_none_or(|want| want == seen))
+                    wanted
+                        .iter()
+                        .zip(seen)
+                        .all(|(want, seen)| want.is_none_or(|want| want == seen))
                 })
             });
             same && sound && enhanced

@@ -66,7 +66,9 @@ impl Places {
     }
 
     fn is_mailbox(&self, address: &str) -> bool {
-        self.mailbox.as_deref().is_some_and(|mailbox| same(mailbox, address))
+        self.mailbox
+            .as_deref()
+            .is_some_and(|mailbox| same(mailbox, address))
     }
 
     fn is_known(&self, address: &str) -> bool {
@@ -86,21 +88,36 @@ impl Books {
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for transaction in &self.transactions {
-            let Some(token) = &transaction.token else { continue };
-            let of_it: Vec<&Sighting> =
-                self.sightings.iter().filter(|seen| seen.is_of(token)).collect();
+            let Some(token) = &transaction.token else {
+                continue;
+            };
+            let of_it: Vec<&Sighting> = self
+                .sightings
+                .iter()
+                .filter(|seen| seen.is_of(token))
+                .collect();
             match &transaction.end {
                 End::Accepted(reply) => {
                     for recipient in &transaction.recipients {
                         if recipient.granted() {
-                            findings.extend(self.lost(transaction, token, recipient, reply, &of_it));
+                            findings.extend(self.lost(
+                                transaction,
+                                token,
+                                recipient,
+                                reply,
+                                &of_it,
+                            ));
                         } else {
                             findings.extend(self.slipped(transaction, recipient, &of_it));
                         }
                     }
                 }
                 End::Refused(reply) => {
-                    findings.extend(arrived(transaction, &of_it, &format!("refused with {reply}")));
+                    findings.extend(arrived(
+                        transaction,
+                        &of_it,
+                        &format!("refused with {reply}"),
+                    ));
                 }
                 End::Unfinished => {
                     findings.extend(arrived(transaction, &of_it, "never sent to its end"));
@@ -129,7 +146,9 @@ impl Books {
         let address = &recipient.address;
         let attributed = of_it.iter().any(|seen| seen.is_for(address));
         let anywhere = !self.places.is_known(address)
-            && of_it.iter().any(|seen| !self.is_of_another(transaction, address, seen));
+            && of_it
+                .iter()
+                .any(|seen| !self.is_of_another(transaction, address, seen));
         if attributed || anywhere || self.logged(reply, address, recipient, transaction) {
             return None;
         }
@@ -175,10 +194,17 @@ impl Books {
     /// A log line with the queue id of the reply that speaks of this recipient, or of what he was
     /// rewritten to.
     fn log_has(&self, reply: &str, address: &str, what: &str) -> bool {
-        let Some(id) = queue_id(reply) else { return false };
-        let (named, only) = (format!("<{address}>").to_ascii_lowercase(), format!(" {id}: "));
+        let Some(id) = queue_id(reply) else {
+            return false;
+        };
+        let (named, only) = (
+            format!("<{address}>").to_ascii_lowercase(),
+            format!(" {id}: "),
+        );
         self.log.iter().any(|line| {
-            line.contains(&only) && line.contains(what) && line.to_ascii_lowercase().contains(&named)
+            line.contains(&only)
+                && line.contains(what)
+                && line.to_ascii_lowercase().contains(&named)
         })
     }
 
@@ -191,7 +217,11 @@ impl Books {
     ) -> Option<Finding> {
         let address = &recipient.address;
         // Asked twice and granted once is granted.
-        if transaction.recipients.iter().any(|other| other.granted() && same(&other.address, address)) {
+        if transaction
+            .recipients
+            .iter()
+            .any(|other| other.granted() && same(&other.address, address))
+        {
             return None;
         }
         let seen = of_it.iter().find(|seen| {
@@ -204,7 +234,10 @@ impl Books {
         Some(Finding {
             id: "ledger.refused",
             span: transaction.span,
-            expected: format!("nothing for <{address}>, who was answered {}", recipient.code),
+            expected: format!(
+                "nothing for <{address}>, who was answered {}",
+                recipient.code
+            ),
             seen: format!("the message {}", seen.place),
             may_pass: false,
             kept: false,
@@ -213,14 +246,20 @@ impl Books {
 
     /// Messages of the case that nobody handed over: smuggled within another one's content.
     fn smuggled(&self) -> Vec<Finding> {
-        let known: BTreeSet<&str> =
-            self.transactions.iter().filter_map(|one| one.token.as_deref()).collect();
+        let known: BTreeSet<&str> = self
+            .transactions
+            .iter()
+            .filter_map(|one| one.token.as_deref())
+            .collect();
         let stray = self.sightings.iter().filter(|seen| {
-            seen.token.as_deref().is_some_and(|token| {
-                token.starts_with(&self.prefix) && !known.contains(token)
-            })
+            seen.token
+                .as_deref()
+                .is_some_and(|token| token.starts_with(&self.prefix) && !known.contains(token))
         });
-        let span = self.transactions.first().map_or(Span::default(), |one| one.span);
+        let span = self
+            .transactions
+            .first()
+            .map_or(Span::default(), |one| one.span);
         stray
             .map(|seen| Finding {
                 id: "ledger.refused",
@@ -249,7 +288,9 @@ fn arrived(transaction: &Transaction, of_it: &[&Sighting], why: &str) -> Option<
 fn doubled(transaction: &Transaction, of_it: &[&Sighting]) -> Vec<Finding> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for seen in of_it {
-        *counts.entry(seen.place.to_string().to_ascii_lowercase()).or_default() += 1;
+        *counts
+            .entry(seen.place.to_string().to_ascii_lowercase())
+            .or_default() += 1;
     }
     counts
         .into_iter()
@@ -279,7 +320,9 @@ fn both(transaction: &Transaction, of_it: &[&Sighting]) -> Vec<Finding> {
     of_it
         .iter()
         .filter_map(|seen| match &seen.place {
-            Place::Bounce { recipient, .. } if delivered.contains(&recipient.to_ascii_lowercase()) => {
+            Place::Bounce { recipient, .. }
+                if delivered.contains(&recipient.to_ascii_lowercase()) =>
+            {
                 Some(Finding {
                     id: "ledger.both",
                     span: transaction.span,
@@ -298,6 +341,8 @@ fn both(transaction: &Transaction, of_it: &[&Sighting]) -> Vec<Finding> {
 #[must_use]
 pub fn queue_id(reply: &str) -> Option<&str> {
     let (_, behind) = reply.split_once("queued as ")?;
-    let id = behind.split(|letter: char| !letter.is_ascii_alphanumeric()).next()?;
+    let id = behind
+        .split(|letter: char| !letter.is_ascii_alphanumeric())
+        .next()?;
     (!id.is_empty()).then_some(id)
 }

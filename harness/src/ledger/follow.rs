@@ -105,7 +105,11 @@ impl Follower {
                 let content = take_content(&mut self.pending)
                     .unwrap_or_else(|| std::mem::take(&mut self.pending));
                 let text = reply.shown();
-                let end = if reply.class() == 2 { End::Accepted(text) } else { End::Refused(text) };
+                let end = if reply.class() == 2 {
+                    End::Accepted(text)
+                } else {
+                    End::Refused(text)
+                };
                 self.finish(&content, end);
                 self.mode = Mode::Command;
             }
@@ -140,7 +144,9 @@ impl Follower {
     }
 
     fn answered(&mut self, reply: &Reply) {
-        let Some(line) = take_line(&mut self.pending) else { return };
+        let Some(line) = take_line(&mut self.pending) else {
+            return;
+        };
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\r', '\n']);
         let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
@@ -148,12 +154,19 @@ impl Follower {
         match verb.to_ascii_uppercase().as_str() {
             "MAIL" if good => {
                 let (from, _) = path(rest);
-                self.open = Some(Open { from, ..Open::default() });
+                self.open = Some(Open {
+                    from,
+                    ..Open::default()
+                });
             }
             "RCPT" => {
                 let (address, parameters) = path(rest);
                 if let Some(open) = &mut self.open {
-                    open.recipients.push(Recipient { address, parameters, code: reply.code });
+                    open.recipients.push(Recipient {
+                        address,
+                        parameters,
+                        code: reply.code,
+                    });
                 }
             }
             "DATA" if reply.code == 354 => self.mode = Mode::Data,
@@ -165,8 +178,13 @@ impl Follower {
 
     fn chunk(&mut self, rest: &str, reply: &Reply) {
         let mut words = rest.split_ascii_whitespace();
-        let size = words.next().and_then(|word| word.parse::<usize>().ok()).unwrap_or(0);
-        let last = words.next().is_some_and(|word| word.eq_ignore_ascii_case("LAST"));
+        let size = words
+            .next()
+            .and_then(|word| word.parse::<usize>().ok())
+            .unwrap_or(0);
+        let last = words
+            .next()
+            .is_some_and(|word| word.eq_ignore_ascii_case("LAST"));
         let size = size.min(self.pending.len());
         let octets: Vec<u8> = self.pending.drain(..size).collect();
         let Some(open) = &mut self.open else { return };
@@ -193,7 +211,10 @@ impl Follower {
 
 /// The path in angle brackets behind `FROM:` or `TO:`, and the parameters behind it.
 fn path(rest: &str) -> (String, String) {
-    let behind = rest.split_once(':').map_or("", |(_, behind)| behind).trim_start();
+    let behind = rest
+        .split_once(':')
+        .map_or("", |(_, behind)| behind)
+        .trim_start();
     let Some(inner) = behind.strip_prefix('<') else {
         let (address, parameters) = behind.split_once(' ').unwrap_or((behind, ""));
         return (address.to_owned(), parameters.to_owned());
@@ -211,7 +232,10 @@ fn path(rest: &str) -> (String, String) {
                     .strip_prefix('@')
                     .and_then(|route| route.split_once(':'))
                     .map_or(address, |(_, mailbox)| mailbox);
-                return (address.to_owned(), behind.trim_start_matches('>').trim().to_owned());
+                return (
+                    address.to_owned(),
+                    behind.trim_start_matches('>').trim().to_owned(),
+                );
             }
             _ => {}
         }
@@ -237,7 +261,9 @@ fn take_content(pending: &mut Vec<u8>) -> Option<Vec<u8>> {
 }
 
 fn token_anywhere(octets: &[u8]) -> bool {
-    octets.windows(TOKEN_FIELD.len()).any(|window| window == TOKEN_FIELD.as_bytes())
+    octets
+        .windows(TOKEN_FIELD.len())
+        .any(|window| window == TOKEN_FIELD.as_bytes())
 }
 
 #[cfg(test)]
@@ -258,11 +284,17 @@ mod tests {
     fn a_pipelined_transaction_is_followed_reply_by_reply() {
         let mut follower = Follower::default();
         hear(&mut follower, "220 hello");
-        say(&mut follower, "MAIL FROM:<a@b>\r\nRCPT TO:<c@d> NOTIFY=NEVER\r\nRCPT TO:<e@f>\r\nDATA\r\n");
+        say(
+            &mut follower,
+            "MAIL FROM:<a@b>\r\nRCPT TO:<c@d> NOTIFY=NEVER\r\nRCPT TO:<e@f>\r\nDATA\r\n",
+        );
         for reply in ["250 ok", "250 ok", "550 no", "354 go"] {
             hear(&mut follower, reply);
         }
-        say(&mut follower, "X-Vmailspec-Token: t-1\r\n\r\n..x\r\n.\r\nQUIT\r\n");
+        say(
+            &mut follower,
+            "X-Vmailspec-Token: t-1\r\n\r\n..x\r\n.\r\nQUIT\r\n",
+        );
         hear(&mut follower, "250 queued as Q1");
         let done = follower.ended();
         assert_eq!(done.len(), 1);
@@ -294,7 +326,10 @@ mod tests {
         say(&mut follower, "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
         hear(&mut follower, "250 ok");
         hear(&mut follower, "250 ok");
-        say(&mut follower, "BDAT 25\r\nX-Vmailspec-Token: t-9\r\n\r\nBDAT 2 LAST\r\nok");
+        say(
+            &mut follower,
+            "BDAT 25\r\nX-Vmailspec-Token: t-9\r\n\r\nBDAT 2 LAST\r\nok",
+        );
         hear(&mut follower, "250 ok");
         hear(&mut follower, "250 ok");
         let done = follower.ended();

@@ -44,7 +44,10 @@ impl fmt::Display for Place {
             Self::Maildir(address) => write!(f, "in the Maildir of {address}"),
             Self::Sink(address) => write!(f, "at the sink for <{address}>"),
             Self::Bounce { recipient, to } => {
-                write!(f, "in a report to <{to}> that delivery to <{recipient}> failed")
+                write!(
+                    f,
+                    "in a report to <{to}> that delivery to <{recipient}> failed"
+                )
             }
         }
     }
@@ -69,7 +72,9 @@ impl Sighting {
     /// Whether its own header names this recipient as the one it was sent to.
     #[must_use]
     pub fn names(&self, address: &str) -> bool {
-        self.original_to.as_deref().is_some_and(|to| to.eq_ignore_ascii_case(address))
+        self.original_to
+            .as_deref()
+            .is_some_and(|to| to.eq_ignore_ascii_case(address))
     }
 }
 
@@ -95,10 +100,19 @@ pub async fn collect<S: Stage>(
             if folder.is_some_and(|name| name == "tmp") || is_canary(&mail.content) {
                 continue;
             }
-            read(&mail.content, &address, &Place::Maildir(address.clone()), &mut seen);
+            read(
+                &mail.content,
+                &address,
+                &Place::Maildir(address.clone()),
+                &mut seen,
+            );
         }
     }
-    seen.retain(|one| one.token.as_deref().is_none_or(|token| !tokens.is_foreign(token)));
+    seen.retain(|one| {
+        one.token
+            .as_deref()
+            .is_none_or(|token| !tokens.is_foreign(token))
+    });
     Ok(seen)
 }
 
@@ -122,7 +136,10 @@ fn read(content: &[u8], to: &str, place: &Place, into: &mut Vec<Sighting>) {
         let recipient = value("Final-Recipient").map_or("", Report::address);
         into.push(Sighting {
             token: token.clone(),
-            place: Place::Bounce { recipient: recipient.to_owned(), to: to.to_owned() },
+            place: Place::Bounce {
+                recipient: recipient.to_owned(),
+                to: to.to_owned(),
+            },
             original_to: original(fields),
             delivered_to: None,
         });
@@ -137,7 +154,12 @@ fn original(fields: &Fields) -> Option<String> {
 /// that were asked for.
 fn mailboxes<S: Stage>(stage: &S, transactions: &[Transaction]) -> BTreeSet<String> {
     let mut domains: BTreeSet<String> = BTreeSet::new();
-    domains.extend(stage.names().get("domain").map(|domain| domain.to_ascii_lowercase()));
+    domains.extend(
+        stage
+            .names()
+            .get("domain")
+            .map(|domain| domain.to_ascii_lowercase()),
+    );
     let mut found = BTreeSet::new();
     for transaction in transactions {
         let envelope = transaction.recipients.iter().map(|one| &one.address);
@@ -149,13 +171,22 @@ fn mailboxes<S: Stage>(stage: &S, transactions: &[Transaction]) -> BTreeSet<Stri
     }
     for domain in domains {
         // The folder of a domain holds its mailboxes, whatever their names.
-        let Some(folder) = stage.maildir(&format!("address@{domain}")) else { continue };
-        let Some(parent) = folder.parent() else { continue };
+        let Some(folder) = stage.maildir(&format!("address@{domain}")) else {
+            continue;
+        };
+        let Some(parent) = folder.parent() else {
+            continue;
+        };
         if parent.file_name().and_then(|name| name.to_str()) != Some(domain.as_str()) {
             continue;
         }
-        let Ok(entries) = std::fs::read_dir(parent) else { continue };
-        for name in entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok()) {
+        let Ok(entries) = std::fs::read_dir(parent) else {
+            continue;
+        };
+        for name in entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| entry.file_name().into_string().ok())
+        {
             found.insert(format!("{name}@{domain}"));
         }
     }

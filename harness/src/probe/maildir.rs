@@ -26,7 +26,9 @@ pub(crate) async fn check<S: Stage>(
     within: Option<Duration>,
 ) -> Result<(), Stop> {
     if look.stage.maildir(address).is_none() {
-        return Err(Stop::Environment("the Maildirs of this target cannot be seen".into()));
+        return Err(Stop::Environment(
+            "the Maildirs of this target cannot be seen".into(),
+        ));
     }
     let deadline = look.deadline(within);
     while ours(look, address).await?.len() < count {
@@ -38,7 +40,9 @@ pub(crate) async fn check<S: Stage>(
     let deadline = Instant::now() + look.journal.limit(SETTLE);
     loop {
         match all_details(look, address, details).await {
-            Err(Stop::Missed(_)) if !look.evidence && Instant::now() < deadline => sleep(POLL).await,
+            Err(Stop::Missed(_)) if !look.evidence && Instant::now() < deadline => {
+                sleep(POLL).await
+            }
             Err(stop) => return Err(stop),
             Ok(()) => break,
         }
@@ -53,11 +57,10 @@ pub(crate) async fn check<S: Stage>(
         return Err(Stop::Missed(wrong_count(look, address, count).await?));
     }
     match canary {
-        Err(why) if count == 0 => {
-            Err(Stop::Environment(format!("absence cannot be shown: {why}")))
-        }
+        Err(why) if count == 0 => Err(Stop::Environment(format!("absence cannot be shown: {why}"))),
         Err(why) => {
-            look.journal.note(format!("that there are no more is not shown: {why}"));
+            look.journal
+                .note(format!("that there are no more is not shown: {why}"));
             Ok(())
         }
         Ok(()) => Ok(()),
@@ -67,11 +70,15 @@ pub(crate) async fn check<S: Stage>(
 /// `maildir ADDRESS empty-out`: the owner reads and deletes everything, and counts it off in
 /// maildirsize as Maildir++ readers do.
 pub(crate) fn empty_out<S: Stage>(stage: &S, address: &str) -> Result<(), String> {
-    let folder = stage.maildir(address).ok_or("the Maildirs of this target cannot be seen")?;
+    let folder = stage
+        .maildir(address)
+        .ok_or("the Maildirs of this target cannot be seen")?;
     let (mut octets, mut count) = (0, 0);
     for sub in ["new", "cur"] {
         for path in files(&folder.join(sub)) {
-            octets += std::fs::metadata(&path).map_err(|error| told(&path, &error))?.len();
+            octets += std::fs::metadata(&path)
+                .map_err(|error| told(&path, &error))?
+                .len();
             count += 1;
             std::fs::remove_file(&path).map_err(|error| told(&path, &error))?;
         }
@@ -91,7 +98,12 @@ pub(crate) fn empty_out<S: Stage>(stage: &S, address: &str) -> Result<(), String
 /// The files of a folder by name; none, if it is not there.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
-        .map(|entries| entries.filter_map(Result::ok).map(|entry| entry.path()).collect())
+        .map(|entries| {
+            entries
+                .filter_map(Result::ok)
+                .map(|entry| entry.path())
+                .collect()
+        })
         .unwrap_or_default();
     paths.sort();
     paths
@@ -145,7 +157,11 @@ async fn all_details<S: Stage>(
             }
             one(look, &mail, detail, nth).map_err(|(expected, seen)| {
                 let miss = Miss::new(detail.span, expected, seen);
-                Stop::Missed(if detail.word == "lacks" { miss.harmful() } else { miss })
+                Stop::Missed(if detail.word == "lacks" {
+                    miss.harmful()
+                } else {
+                    miss
+                })
             })?;
         }
     }
@@ -172,14 +188,30 @@ fn one<S: Stage>(
         "has" | "lacks" => has(&mail.content, word, &text),
         "header" => header(&mail.content, &text),
         "first" => {
-            let line = mail.content.split(|&octet| octet == b'\n').nth(nth).unwrap_or_default();
+            let line = mail
+                .content
+                .split(|&octet| octet == b'\n')
+                .nth(nth)
+                .unwrap_or_default();
             let line = String::from_utf8_lossy(line).into_owned();
-            differ(line.starts_with(&text), format!("line {} to begin {text}", nth + 1), line)
+            differ(
+                line.starts_with(&text),
+                format!("line {} to begin {text}", nth + 1),
+                line,
+            )
         }
         "path" => {
             let root = look.stage.facts().maildir_root.unwrap_or_default();
-            let path = mail.path.parent().and_then(Path::parent).unwrap_or(&mail.path);
-            let path = path.strip_prefix(&root).unwrap_or(path).display().to_string();
+            let path = mail
+                .path
+                .parent()
+                .and_then(Path::parent)
+                .unwrap_or(&mail.path);
+            let path = path
+                .strip_prefix(&root)
+                .unwrap_or(path)
+                .display()
+                .to_string();
             let same = path.trim_matches('/') == text.trim_matches('/');
             differ(same, format!("the path {text}"), format!("{path}/"))
         }
@@ -191,8 +223,17 @@ fn one<S: Stage>(
         }
         "owner" => owner(look, &mail.path),
         "name" => {
-            let name = mail.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            differ(name.contains(&text), format!("a file name with {text}"), name)
+            let name = mail
+                .path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            differ(
+                name.contains(&text),
+                format!("a file name with {text}"),
+                name,
+            )
         }
         "lf" => {
             let seen = "a CR in the file".to_owned();
@@ -217,13 +258,26 @@ fn mode(path: &Path, wanted: &str) -> Result<(), Difference> {
 
 fn owner<S: Stage>(look: &Look<'_, S>, path: &Path) -> Result<(), Difference> {
     let Some((uid, gid)) = look.stage.facts().owner else {
-        return Err(("a known owner".into(), "the target does not say who owns Maildirs".into()));
+        return Err((
+            "a known owner".into(),
+            "the target does not say who owns Maildirs".into(),
+        ));
     };
     let expected = || format!("owner {uid}:{gid}");
-    for path in [Some(path), path.parent(), path.parent().and_then(Path::parent)].into_iter().flatten() {
+    for path in [
+        Some(path),
+        path.parent(),
+        path.parent().and_then(Path::parent),
+    ]
+    .into_iter()
+    .flatten()
+    {
         let seen = std::fs::metadata(path).map_err(|error| (expected(), error.to_string()))?;
         if (seen.uid(), seen.gid()) != (uid, gid) {
-            return Err((expected(), format!("{}:{} of {}", seen.uid(), seen.gid(), path.display())));
+            return Err((
+                expected(),
+                format!("{}:{} of {}", seen.uid(), seen.gid(), path.display()),
+            ));
         }
     }
     Ok(())
@@ -231,7 +285,11 @@ fn owner<S: Stage>(look: &Look<'_, S>, path: &Path) -> Result<(), Difference> {
 
 /// The first line is the limit; the rest adds up to what is in new and cur.
 fn maildirsize(mail: &Mail, limit: &str) -> Result<(), Difference> {
-    let folder = mail.path.parent().and_then(Path::parent).unwrap_or(&mail.path);
+    let folder = mail
+        .path
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(&mail.path);
     let expected = |what: &str| format!("a maildirsize file {what}");
     let text = std::fs::read_to_string(folder.join("maildirsize"))
         .map_err(|error| (expected(&format!("that begins {limit}")), error.to_string()))?;
@@ -243,7 +301,8 @@ fn maildirsize(mail: &Mail, limit: &str) -> Result<(), Difference> {
     let (mut octets, mut count) = (0_i64, 0_i64);
     for line in lines {
         let mut numbers = line.split_whitespace().map(str::parse::<i64>);
-        let (Some(Ok(size)), Some(Ok(files)), None) = (numbers.next(), numbers.next(), numbers.next())
+        let (Some(Ok(size)), Some(Ok(files)), None) =
+            (numbers.next(), numbers.next(), numbers.next())
         else {
             return Err((expected("of lines of two numbers"), line.to_owned()));
         };
@@ -251,8 +310,12 @@ fn maildirsize(mail: &Mail, limit: &str) -> Result<(), Difference> {
         count = count.saturating_add(files);
     }
     let (mut real, mut there) = (0_i64, 0_i64);
-    for path in ["new", "cur"].iter().flat_map(|sub| files(&folder.join(sub))) {
-        real += std::fs::metadata(&path).map_or(0, |data| i64::try_from(data.len()).unwrap_or(i64::MAX));
+    for path in ["new", "cur"]
+        .iter()
+        .flat_map(|sub| files(&folder.join(sub)))
+    {
+        real += std::fs::metadata(&path)
+            .map_or(0, |data| i64::try_from(data.len()).unwrap_or(i64::MAX));
         there += 1;
     }
     if (octets, count) == (real, there) {

@@ -31,14 +31,25 @@ impl Report {
         {
             return None;
         }
-        let PartType::Multipart(children) = &message.root_part().body else { return None };
-        let mut report =
-            Self { parts: Vec::new(), message: Vec::new(), recipients: Vec::new(), returned: Vec::new() };
+        let PartType::Multipart(children) = &message.root_part().body else {
+            return None;
+        };
+        let mut report = Self {
+            parts: Vec::new(),
+            message: Vec::new(),
+            recipients: Vec::new(),
+            returned: Vec::new(),
+        };
         for &child in children {
-            let Some(part) = message.part(child) else { continue };
+            let Some(part) = message.part(child) else {
+                continue;
+            };
             let kind = part.content_type().map_or_else(
                 || "text/plain".to_owned(),
-                |kind| format!("{}/{}", kind.ctype(), kind.subtype().unwrap_or("")).to_ascii_lowercase(),
+                |kind| {
+                    format!("{}/{}", kind.ctype(), kind.subtype().unwrap_or(""))
+                        .to_ascii_lowercase()
+                },
             );
             let octets = body(&message, child);
             match kind.as_str() {
@@ -47,7 +58,9 @@ impl Report {
                     report.message = groups.next().unwrap_or_default();
                     report.recipients = groups.collect();
                 }
-                "message/rfc822" | "text/rfc822-headers" | "message/global"
+                "message/rfc822"
+                | "text/rfc822-headers"
+                | "message/global"
                 | "message/global-headers" => report.returned = octets,
                 _ => {}
             }
@@ -59,11 +72,17 @@ impl Report {
     /// `part N TYPE`
     pub(crate) fn part(&self, text: &str) -> Result<(), Difference> {
         let (number, kind) = text.split_once(' ').unwrap_or((text, ""));
-        let part = number.parse::<usize>().ok().and_then(|n| self.parts.get(n.checked_sub(1)?));
+        let part = number
+            .parse::<usize>()
+            .ok()
+            .and_then(|n| self.parts.get(n.checked_sub(1)?));
         if part.is_some_and(|part| part.eq_ignore_ascii_case(kind.trim())) {
             return Ok(());
         }
-        Err((format!("part {number} of type {kind}"), self.parts.join(", ")))
+        Err((
+            format!("part {number} of type {kind}"),
+            self.parts.join(", "),
+        ))
     }
 
     /// `status FIELD: TEXT`: in the fields of the message or of a recipient.
@@ -72,27 +91,40 @@ impl Report {
         let (name, wanted) = (name.trim(), wanted.trim());
         let mut seen = Vec::new();
         for fields in std::iter::once(&self.message).chain(&self.recipients) {
-            for (key, value) in fields.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)) {
+            for (key, value) in fields
+                .iter()
+                .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            {
                 if like(wanted, value) {
                     return Ok(());
                 }
                 seen.push(format!("{key}: {value}"));
             }
         }
-        let seen = if seen.is_empty() { format!("no field {name}") } else { seen.join("; ") };
+        let seen = if seen.is_empty() {
+            format!("no field {name}")
+        } else {
+            seen.join("; ")
+        };
         Err((format!("{name}: {wanted}"), seen))
     }
 
     /// The value of a field of one recipient.
     #[must_use]
     pub fn value<'f>(fields: &'f Fields, name: &str) -> Option<&'f str> {
-        fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        fields
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The address behind the type: `rfc822; a@b` → `a@b`.
     #[must_use]
     pub fn address(value: &str) -> &str {
-        value.split_once(';').map_or(value, |(_, address)| address).trim()
+        value
+            .split_once(';')
+            .map_or(value, |(_, address)| address)
+            .trim()
     }
 }
 
@@ -100,7 +132,11 @@ impl Report {
 /// code that is `x` (`5.x.x`) is any number.
 fn like(wanted: &str, value: &str) -> bool {
     let squeeze = |text: &str| {
-        text.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_lowercase().replace("; ", ";")
+        text.split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .to_ascii_lowercase()
+            .replace("; ", ";")
     };
     let (wanted, value) = (squeeze(wanted), squeeze(value));
     if !wanted.split(' ').any(is_open_code) {
@@ -127,11 +163,15 @@ fn is_open_code(word: &str) -> bool {
     let parts: Vec<&str> = word.split('.').collect();
     parts.len() == 3
         && parts.contains(&"x")
-        && parts.iter().all(|part| *part == "x" || part.parse::<u16>().is_ok())
+        && parts
+            .iter()
+            .all(|part| *part == "x" || part.parse::<u16>().is_ok())
 }
 
 fn body(message: &Message<'_>, part: u32) -> Vec<u8> {
-    let Some(part) = message.part(part) else { return Vec::new() };
+    let Some(part) = message.part(part) else {
+        return Vec::new();
+    };
     match &part.body {
         PartType::Message(inner) => inner.raw_message().to_vec(),
         PartType::Text(text) | PartType::Html(text) => text.as_bytes().to_vec(),
@@ -153,7 +193,9 @@ fn groups(text: &str) -> Vec<Fields> {
             groups.push(Vec::new());
             open = true;
         }
-        let Some(group) = groups.last_mut() else { continue };
+        let Some(group) = groups.last_mut() else {
+            continue;
+        };
         if line.starts_with([' ', '\t']) {
             if let Some((_, value)) = group.last_mut() {
                 value.push(' ');
@@ -180,9 +222,22 @@ mod tests {
     #[test]
     fn a_notification_is_read_with_its_parts_fields_and_returned_header() {
         let report = Report::read(BOUNCE).unwrap();
-        assert_eq!(report.parts, ["text/plain", "message/delivery-status", "text/rfc822-headers"]);
-        assert_eq!(Report::value(&report.recipients[0], "status"), Some("5.2.2"));
-        assert_eq!(crate::names::token_of(&report.returned).as_deref(), Some("t-1"));
+        assert_eq!(
+            report.parts,
+            [
+                "text/plain",
+                "message/delivery-status",
+                "text/rfc822-headers"
+            ]
+        );
+        assert_eq!(
+            Report::value(&report.recipients[0], "status"),
+            Some("5.2.2")
+        );
+        assert_eq!(
+            crate::names::token_of(&report.returned).as_deref(),
+            Some("t-1")
+        );
         assert!(report.part("2 message/delivery-status").is_ok());
         assert!(report.part("4 text/plain").is_err());
     }
@@ -190,11 +245,21 @@ mod tests {
     #[test]
     fn status_takes_any_number_for_x_and_sees_through_folding() {
         let report = Report::read(BOUNCE).unwrap();
-        for good in ["Status: 5.x.x", "status: 5.2.2", "Final-Recipient: rfc822; A@b.test",
-            "Final-Recipient: rfc822;a@b.test", "Diagnostic-Code: The user you are trying"] {
+        for good in [
+            "Status: 5.x.x",
+            "status: 5.2.2",
+            "Final-Recipient: rfc822; A@b.test",
+            "Final-Recipient: rfc822;a@b.test",
+            "Diagnostic-Code: The user you are trying",
+        ] {
             assert!(report.status(good).is_ok(), "{good}");
         }
-        for bad in ["Status: 4.x.x", "Action: delayed", "Status: 5.x.1", "Original-Recipient: x"] {
+        for bad in [
+            "Status: 4.x.x",
+            "Action: delayed",
+            "Status: 5.x.1",
+            "Original-Recipient: x",
+        ] {
             assert!(report.status(bad).is_err(), "{bad}");
         }
     }

@@ -49,11 +49,10 @@ pub(crate) async fn check<S: Stage>(
         return Err(Stop::Missed(wrong_count(look, domain, count)));
     }
     match canary {
-        Err(why) if count == 0 => {
-            Err(Stop::Environment(format!("absence cannot be shown: {why}")))
-        }
+        Err(why) if count == 0 => Err(Stop::Environment(format!("absence cannot be shown: {why}"))),
         Err(why) => {
-            look.journal.note(format!("that there are no more is not shown: {why}"));
+            look.journal
+                .note(format!("that there are no more is not shown: {why}"));
             Ok(())
         }
         Ok(()) => Ok(()),
@@ -64,48 +63,76 @@ fn wrong_count<S: Stage>(look: &Look<'_, S>, domain: &str, count: usize) -> Miss
     let there = ours(look, domain);
     let mut seen = messages(there.len());
     for sunk in there.iter().take(3) {
-        seen.push_str(&format!(", from <{}> to <{}>", sunk.from, sunk.to.join(">, <")));
+        seen.push_str(&format!(
+            ", from <{}> to <{}>",
+            sunk.from,
+            sunk.to.join(">, <")
+        ));
     }
-    Miss::new(look.span, format!("{} for {domain} at the sink", messages(count)), seen).harmful()
+    Miss::new(
+        look.span,
+        format!("{} for {domain} at the sink", messages(count)),
+        seen,
+    )
+    .harmful()
 }
 
 /// The case's messages for this domain: no canaries, nothing of other cases.
 fn ours<S: Stage>(look: &Look<'_, S>, domain: &str) -> Vec<Sunk> {
     let in_domain = |address: &String| {
-        address.rsplit_once('@').is_some_and(|(_, of)| of.eq_ignore_ascii_case(domain))
+        address
+            .rsplit_once('@')
+            .is_some_and(|(_, of)| of.eq_ignore_ascii_case(domain))
     };
     look.stage
         .sunk()
         .into_iter()
         .filter(|sunk| sunk.to.iter().any(in_domain))
-        .filter(|sunk| {
-            token_of(&sunk.content).is_none_or(|token| !look.tokens.is_foreign(&token))
-        })
+        .filter(|sunk| token_of(&sunk.content).is_none_or(|token| !look.tokens.is_foreign(&token)))
         .collect()
 }
 
 fn one<S: Stage>(look: &Look<'_, S>, sunk: &Sunk, detail: &Detail) -> Result<(), Stop> {
     let text = look.text(&detail.text);
-    let miss = |expected: String, seen: String| {
-        Stop::Missed(Miss::new(detail.span, expected, seen))
-    };
+    let miss =
+        |expected: String, seen: String| Stop::Missed(Miss::new(detail.span, expected, seen));
     let unbracketed = text.trim_start_matches('<').trim_end_matches('>');
     match detail.word.as_str() {
-        "from" if !sunk.from.eq_ignore_ascii_case(unbracketed) => {
-            Err(miss(format!("from {text}"), format!("from <{}>", sunk.from)))
-        }
-        "to" if !sunk.to.iter().any(|to| to.eq_ignore_ascii_case(unbracketed)) => {
-            Err(miss(format!("to {text}"), format!("to <{}>", sunk.to.join(">, <"))))
+        "from" if !sunk.from.eq_ignore_ascii_case(unbracketed) => Err(miss(
+            format!("from {text}"),
+            format!("from <{}>", sunk.from),
+        )),
+        "to" if !sunk
+            .to
+            .iter()
+            .any(|to| to.eq_ignore_ascii_case(unbracketed)) =>
+        {
+            Err(miss(
+                format!("to {text}"),
+                format!("to <{}>", sunk.to.join(">, <")),
+            ))
         }
         "header" => header(&sunk.content, &text).map_err(|(expected, seen)| miss(expected, seen)),
         "has" | "lacks" => has(&sunk.content, &detail.word, &text).map_err(|(expected, seen)| {
             let miss = Miss::new(detail.span, expected, seen);
-            Stop::Missed(if detail.word == "lacks" { miss.harmful() } else { miss })
+            Stop::Missed(if detail.word == "lacks" {
+                miss.harmful()
+            } else {
+                miss
+            })
         }),
         "status" | "part" => {
-            let report = Report::read(&sunk.content)
-                .ok_or_else(|| miss("a delivery status notification".into(), about(&sunk.content)))?;
-            let result = if detail.word == "part" { report.part(&text) } else { report.status(&text) };
+            let report = Report::read(&sunk.content).ok_or_else(|| {
+                miss(
+                    "a delivery status notification".into(),
+                    about(&sunk.content),
+                )
+            })?;
+            let result = if detail.word == "part" {
+                report.part(&text)
+            } else {
+                report.status(&text)
+            };
             result.map_err(|(expected, seen)| miss(expected, seen))
         }
         _ => Ok(()),
@@ -145,5 +172,8 @@ pub(crate) fn has(content: &[u8], word: &str, text: &str) -> Result<(), Differen
 /// A message in a few words.
 pub(crate) fn about(content: &[u8]) -> String {
     let subject = field(content, "Subject").unwrap_or_default();
-    format!("a message of {} octets with the subject \"{subject}\"", content.len())
+    format!(
+        "a message of {} octets with the subject \"{subject}\"",
+        content.len()
+    )
 }

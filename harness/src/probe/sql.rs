@@ -11,10 +11,18 @@ pub(crate) async fn check<S: Stage>(
     statement: &Text,
 ) -> Result<(), Stop> {
     let statement = look.text(statement);
-    let rows = look.stage.rows(&statement).await.map_err(Stop::Environment)?;
+    let rows = look
+        .stage
+        .rows(&statement)
+        .await
+        .map_err(Stop::Environment)?;
     look.journal.note(format!("rows {rows} {statement}"));
     if rows == count {
         return Ok(());
     }
-    Err(Stop::Missed(Miss::new(look.span, format!("{count} rows"), format!("{rows} rows"))))
+    Err(Stop::Missed(Miss::new(
+        look.span,
+        format!("{count} rows"),
+        format!("{rows} rows"),
+    )))
 }

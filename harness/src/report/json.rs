@@ -69,15 +69,26 @@ struct Clause {
 impl<W: Write> Json<W> {
     /// Writes to `to`; `strict` as the run was.
     pub fn new(to: W, strict: bool) -> Self {
-        let document = Document { version: VERSION, ..Document::default() };
-        Self { to, strict, document, summary: Summary::default() }
+        let document = Document {
+            version: VERSION,
+            ..Document::default()
+        };
+        Self {
+            to,
+            strict,
+            document,
+            summary: Summary::default(),
+        }
     }
 }
 
 fn case(result: &CaseResult) -> Case {
     // What a case that held said and heard is of no interest, and much.
     let telling = result.clauses.iter().any(|clause| clause.failure.is_some())
-        || result.clauses.iter().any(|clause| clause.verdict == Verdict::Blocked);
+        || result
+            .clauses
+            .iter()
+            .any(|clause| clause.verdict == Verdict::Blocked);
     let clauses = result
         .clauses
         .iter()
@@ -107,11 +118,19 @@ fn case(result: &CaseResult) -> Case {
         blocked: result.blocked.clone(),
         clauses,
         transcript: if telling {
-            result.transcript.iter().map(|(at, line)| (seconds(*at), line.clone())).collect()
+            result
+                .transcript
+                .iter()
+                .map(|(at, line)| (seconds(*at), line.clone()))
+                .collect()
         } else {
             Vec::new()
         },
-        log: if telling { result.log.clone() } else { Vec::new() },
+        log: if telling {
+            result.log.clone()
+        } else {
+            Vec::new()
+        },
     }
 }
 
@@ -124,7 +143,12 @@ impl<W: Write> Report for Json<W> {
     fn hear(&mut self, event: &Event) -> std::io::Result<()> {
         let document = &mut self.document;
         match event {
-            Event::Started { target, database, notes, .. } => {
+            Event::Started {
+                target,
+                database,
+                notes,
+                ..
+            } => {
                 document.target.clone_from(target);
                 document.database.clone_from(database);
                 document.notes.clone_from(notes);
@@ -134,7 +158,10 @@ impl<W: Write> Report for Json<W> {
                 document.cases.push(case(result));
             }
             Event::Defect { name, why } => {
-                document.defects.push(Defect { case: name.clone(), why: why.clone() });
+                document.defects.push(Defect {
+                    case: name.clone(),
+                    why: why.clone(),
+                });
             }
             Event::Ended { took, interrupted } => {
                 document.seconds = seconds(*took);
@@ -144,8 +171,11 @@ impl<W: Write> Report for Json<W> {
                     .map(|&verdict| (verdict.word(), self.summary.count(verdict)))
                     .collect();
                 // Cases end in any order; documents that are compared need one.
-                document.cases.sort_by(|one, other| one.name.cmp(&other.name));
-                serde_json::to_writer_pretty(&mut self.to, document).map_err(std::io::Error::other)?;
+                document
+                    .cases
+                    .sort_by(|one, other| one.name.cmp(&other.name));
+                serde_json::to_writer_pretty(&mut self.to, document)
+                    .map_err(std::io::Error::other)?;
                 writeln!(self.to)?;
                 self.to.flush()?;
             }

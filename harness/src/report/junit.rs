@@ -20,7 +20,11 @@ pub struct Junit<W> {
 impl<W: Write> Junit<W> {
     /// Writes to `to`.
     pub fn new(to: W) -> Self {
-        Self { to, title: "vmailspec".into(), suites: BTreeMap::new() }
+        Self {
+            to,
+            title: "vmailspec".into(),
+            suites: BTreeMap::new(),
+        }
     }
 
     fn case(&mut self, case: &CaseResult) {
@@ -29,7 +33,8 @@ impl<W: Write> Junit<W> {
             .entry(case.path.clone())
             .or_insert_with(|| TestSuite::new(case.path.clone()));
         for (i, clause) in case.clauses.iter().enumerate() {
-            let mut test = TestCase::new(format!("{} {}", clause.id, case.name), status(case, clause));
+            let mut test =
+                TestCase::new(format!("{} {}", clause.id, case.name), status(case, clause));
             test.set_classname(clause.id.clone());
             test.add_property(Property::new("level", clause.level.word()));
             test.add_property(Property::new("verdict", clause.verdict.word()));
@@ -58,15 +63,20 @@ fn status(case: &CaseResult, clause: &ClauseResult) -> TestCaseStatus {
     });
     let reason = || case.blocked.clone().unwrap_or_default();
     match clause.verdict {
-        Verdict::Held | Verdict::Taken | Verdict::Declined | Verdict::Noted => TestCaseStatus::success(),
+        Verdict::Held | Verdict::Taken | Verdict::Declined | Verdict::Noted => {
+            TestCaseStatus::success()
+        }
         Verdict::Broken => match &clause.known {
             Some(reason) => skipped(format!("known failure: {reason}: {seen}")),
             None => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                 status.set_type(clause.level.word());
                 status.set_message(seen);
-                let words: Vec<String> =
-                    clause.references.iter().map(|reference| refs::in_words(reference)).collect();
+                let words: Vec<String> = clause
+                    .references
+                    .iter()
+                    .map(|reference| refs::in_words(reference))
+                    .collect();
                 status.set_description(format!("{} ({})", clause.claim, words.join("; ")));
                 status
             }
@@ -94,13 +104,17 @@ fn transcript(case: &CaseResult) -> String {
 impl<W: Write> Report for Junit<W> {
     fn hear(&mut self, event: &Event) -> std::io::Result<()> {
         match event {
-            Event::Started { target, database, .. } => {
+            Event::Started {
+                target, database, ..
+            } => {
                 self.title = format!("vmailspec: {target} on {database}");
             }
             Event::Finished(case) => self.case(case),
             Event::Defect { name, why } => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-                status.set_type("defect of vmailspec").set_message(why.clone());
+                status
+                    .set_type("defect of vmailspec")
+                    .set_message(why.clone());
                 let mut suite = TestSuite::new(name.clone());
                 suite.add_test_case(TestCase::new(name.clone(), status));
                 self.suites.insert(name.clone(), suite);
@@ -109,7 +123,9 @@ impl<W: Write> Report for Junit<W> {
                 let mut report = quick_junit::Report::new(self.title.clone());
                 report.set_time(*took);
                 report.add_test_suites(std::mem::take(&mut self.suites).into_values());
-                report.serialize(&mut self.to).map_err(std::io::Error::other)?;
+                report
+                    .serialize(&mut self.to)
+                    .map_err(std::io::Error::other)?;
                 self.to.flush()?;
             }
         }

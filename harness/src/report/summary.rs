@@ -37,7 +37,12 @@ impl Summary {
 
     fn clause(&mut self, clause: &ClauseResult, strict: bool) {
         *self.verdicts.entry(clause.verdict).or_default() += 1;
-        *self.levels.entry(clause.level).or_default().entry(clause.verdict).or_default() += 1;
+        *self
+            .levels
+            .entry(clause.level)
+            .or_default()
+            .entry(clause.verdict)
+            .or_default() += 1;
         match clause.verdict {
             Verdict::Broken if clause.known.is_some() => {
                 self.known += 1;

@@ -21,14 +21,22 @@ impl<W: Write> Tap<W> {
     fn case(&mut self, case: &CaseResult) -> std::io::Result<()> {
         for clause in &case.clauses {
             self.number += 1;
-            let word = if clause.is_news() || unseen(clause.verdict) { "not ok" } else { "ok" };
+            let word = if clause.is_news() || unseen(clause.verdict) {
+                "not ok"
+            } else {
+                "ok"
+            };
             let directive = match (&clause.known, clause.verdict) {
                 (Some(reason), _) => format!(" # TODO {}", reason.replace('#', "")),
                 (None, Verdict::Unsupported) => " # SKIP unsupported".to_owned(),
                 (None, Verdict::Held) => String::new(),
                 (None, other) => format!(" ({})", other.word()),
             };
-            writeln!(self.to, "{word} {} - {} {}{directive}", self.number, clause.id, case.name)?;
+            writeln!(
+                self.to,
+                "{word} {} - {} {}{directive}",
+                self.number, clause.id, case.name
+            )?;
         }
         Ok(())
     }

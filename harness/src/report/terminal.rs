@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+};
 
 use super::Report;
 use super::summary::Summary;
@@ -90,10 +92,15 @@ impl<W: Write> Terminal<W> {
         } else {
             let width = self.cases.to_string().len();
             let ms = case.took.as_millis();
-            writeln!(self.to, "{:>width$}/{} {state:<11} {} {ms} ms", self.done, self.cases, case.name)?;
+            writeln!(
+                self.to,
+                "{:>width$}/{} {state:<11} {} {ms} ms",
+                self.done, self.cases, case.name
+            )?;
         }
         if let Some(reason) = &case.blocked {
-            self.unable.push((format!("{state} {}", case.name), reason.clone()));
+            self.unable
+                .push((format!("{state} {}", case.name), reason.clone()));
         }
         if case.is_broken() {
             self.failures(case)?;
@@ -106,9 +113,15 @@ impl<W: Write> Terminal<W> {
 
     fn remarks(&mut self, case: &CaseResult) -> std::io::Result<()> {
         for clause in &case.clauses {
-            if let (Verdict::Declined | Verdict::Noted, Some(failure)) = (clause.verdict, &clause.failure) {
+            if let (Verdict::Declined | Verdict::Noted, Some(failure)) =
+                (clause.verdict, &clause.failure)
+            {
                 let word = clause.verdict.word();
-                writeln!(self.to, "    {word} {}: {}; there was {}", clause.id, clause.claim, failure.seen)?;
+                writeln!(
+                    self.to,
+                    "    {word} {}: {}; there was {}",
+                    clause.id, clause.claim, failure.seen
+                )?;
             }
         }
         Ok(())
@@ -124,21 +137,37 @@ impl<W: Write> Terminal<W> {
         }
         if !case.log.is_empty() {
             let skipped = case.log.len().saturating_sub(LOG_LINES);
-            let more = if skipped == 0 { String::new() } else { format!(" ({skipped} before)") };
+            let more = if skipped == 0 {
+                String::new()
+            } else {
+                format!(" ({skipped} before)")
+            };
             writeln!(self.to, "\n  The server's log{more}:")?;
             for line in case.log.iter().skip(skipped) {
                 writeln!(self.to, "    {line}")?;
             }
         }
-        writeln!(self.to, "\n  This case alone:\n    vmailspec run '{}'\n", case.name)
+        writeln!(
+            self.to,
+            "\n  This case alone:\n    vmailspec run '{}'\n",
+            case.name
+        )
     }
 
     fn failure(&mut self, case: &CaseResult, clause: &ClauseResult) -> std::io::Result<()> {
-        writeln!(self.to, "\nBROKEN {} {}: {}", clause.level.word(), clause.id, clause.claim)?;
+        writeln!(
+            self.to,
+            "\nBROKEN {} {}: {}",
+            clause.level.word(),
+            clause.id,
+            clause.claim
+        )?;
         for reference in &clause.references {
             writeln!(self.to, "  {}", refs::in_words(reference))?;
         }
-        let Some(failure) = &clause.failure else { return Ok(()) };
+        let Some(failure) = &clause.failure else {
+            return Ok(());
+        };
         let source = NamedSource::new(case.path.clone(), case.source.to_string());
         let diagnostic = Underlined {
             text: format!("expected {}", failure.expected),
@@ -152,7 +181,9 @@ impl<W: Write> Terminal<W> {
         } else {
             GraphicalTheme::unicode_nocolor()
         };
-        let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_context_lines(2);
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(100)
+            .with_context_lines(2);
         if handler.render_report(&mut text, &diagnostic).is_err() {
             text = format!("  {}\n  there was {}", diagnostic.text, diagnostic.seen);
         }
@@ -173,7 +204,11 @@ impl<W: Write> Terminal<W> {
         let counts = |summary: &std::collections::BTreeMap<Verdict, usize>| {
             let words: Vec<String> = Verdict::ALL
                 .iter()
-                .filter_map(|verdict| summary.get(verdict).map(|n| format!("{n} {}", verdict.word())))
+                .filter_map(|verdict| {
+                    summary
+                        .get(verdict)
+                        .map(|n| format!("{n} {}", verdict.word()))
+                })
                 .collect();
             words.join(", ")
         };
@@ -223,12 +258,18 @@ fn state(case: &CaseResult) -> &'static str {
 impl<W: Write> Report for Terminal<W> {
     fn hear(&mut self, event: &Event) -> std::io::Result<()> {
         match event {
-            Event::Started { target, database, cases, notes } => {
-                self.started(target, database, *cases, notes)
-            }
+            Event::Started {
+                target,
+                database,
+                cases,
+                notes,
+            } => self.started(target, database, *cases, notes),
             Event::Finished(case) => self.finished(case),
             Event::Defect { name, why } => {
-                writeln!(self.to, "DEFECT of vmailspec in {name}: {why}; please report it")
+                writeln!(
+                    self.to,
+                    "DEFECT of vmailspec in {name}: {why}; please report it"
+                )
             }
             Event::Ended { took, interrupted } => self.ended(*took, *interrupted),
         }
@@ -259,6 +300,10 @@ impl Diagnostic for Underlined {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let label = format!("there was {}", self.seen);
-        Some(Box::new(std::iter::once(LabeledSpan::new(Some(label), self.place.0, self.place.1))))
+        Some(Box::new(std::iter::once(LabeledSpan::new(
+            Some(label),
+            self.place.0,
+            self.place.1,
+        ))))
     }
 }

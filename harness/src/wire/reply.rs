@@ -90,7 +90,9 @@ impl Reply {
 #[must_use]
 pub fn shown(octets: &[u8]) -> String {
     let mut text = String::new();
-    let body = octets.strip_suffix(b"\n").map_or(octets, |rest| rest.strip_suffix(b"\r").unwrap_or(rest));
+    let body = octets
+        .strip_suffix(b"\n")
+        .map_or(octets, |rest| rest.strip_suffix(b"\r").unwrap_or(rest));
     let mut rest = body.iter().peekable();
     while let Some(&octet) = rest.next() {
         match octet {
@@ -108,7 +110,12 @@ pub fn shown(octets: &[u8]) -> String {
 
 /// Takes one whole reply from the front of `buffer`, if there is one.
 pub fn take(buffer: &mut Vec<u8>) -> Option<Reply> {
-    let mut reply = Reply { raw: Vec::new(), code: 0, lines: Vec::new(), faults: Vec::new() };
+    let mut reply = Reply {
+        raw: Vec::new(),
+        code: 0,
+        lines: Vec::new(),
+        faults: Vec::new(),
+    };
     let mut rest = buffer.get(..LONGEST).unwrap_or(buffer);
     let mut length = 0;
     loop {
@@ -151,7 +158,10 @@ impl Reply {
         if line.contains(&b'\r') {
             self.fault(Fault::BareCr);
         }
-        if line.iter().any(|octet| !matches!(octet, b'\t' | b'\r' | 0x20..=0x7e)) {
+        if line
+            .iter()
+            .any(|octet| !matches!(octet, b'\t' | b'\r' | 0x20..=0x7e))
+        {
             self.fault(Fault::NotPrintable);
         }
         let first = self.lines.is_empty();
@@ -176,7 +186,8 @@ impl Reply {
                 (false, line.get(3..))
             }
         };
-        self.lines.push(String::from_utf8_lossy(text.unwrap_or_default()).into_owned());
+        self.lines
+            .push(String::from_utf8_lossy(text.unwrap_or_default()).into_owned());
         more
     }
 }

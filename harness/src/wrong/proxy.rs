@@ -45,7 +45,9 @@ struct Dialogue {
 type Shared = Arc<Mutex<Dialogue>>;
 
 fn with<T>(shared: &Shared, act: impl FnOnce(&mut Dialogue) -> T) -> T {
-    let mut dialogue = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut dialogue = shared
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     act(&mut dialogue)
 }
 
@@ -63,7 +65,9 @@ async fn pass(
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let shared = Shared::default();
-    with(&shared, |dialogue| dialogue.waiting.push_back("GREETING".into()));
+    with(&shared, |dialogue| {
+        dialogue.waiting.push_back("GREETING".into())
+    });
     let up = commands(from_client, to_server, &rules, &shared);
     let down = replies(from_server, to_client, &rules, &shared);
     let (up, down) = tokio::join!(up, down);
@@ -105,14 +109,21 @@ async fn commands(
     rules: &[Rule],
     shared: &Shared,
 ) -> io::Result<()> {
-    let mut lines = Lines { from, buffer: Vec::new() };
+    let mut lines = Lines {
+        from,
+        buffer: Vec::new(),
+    };
     while let Some(mut line) = lines.next(shared).await? {
         let (opaque, content) = with(shared, |dialogue| (dialogue.opaque, dialogue.content));
         if opaque {
             to.write_all(&line).await?;
             continue;
         }
-        let kind = if content { What::Content } else { What::Command };
+        let kind = if content {
+            What::Content
+        } else {
+            What::Command
+        };
         match apply(rules, |what| *what == kind, &line) {
             Some((Change::Text(text), length)) => {
                 line.splice(..length, text.into_bytes());
@@ -123,7 +134,9 @@ async fn commands(
         }
         with(shared, |dialogue| {
             if !content {
-                dialogue.waiting.push_back(String::from_utf8_lossy(&line).to_ascii_uppercase());
+                dialogue
+                    .waiting
+                    .push_back(String::from_utf8_lossy(&line).to_ascii_uppercase());
             } else if line == b".\r\n" {
                 dialogue.content = false;
                 dialogue.waiting.push_back("CONTENT".into());
@@ -140,17 +153,26 @@ async fn replies(
     rules: &[Rule],
     shared: &Shared,
 ) -> io::Result<()> {
-    let mut lines = Lines { from, buffer: Vec::new() };
+    let mut lines = Lines {
+        from,
+        buffer: Vec::new(),
+    };
     while let Some(mut line) = lines.next(shared).await? {
         let (opaque, command) = with(shared, |dialogue| {
-            (dialogue.opaque, dialogue.waiting.front().cloned().unwrap_or_default())
+            (
+                dialogue.opaque,
+                dialogue.waiting.front().cloned().unwrap_or_default(),
+            )
         });
         if opaque {
             to.write_all(&line).await?;
             continue;
         }
         let last = line.get(3) != Some(&b'-');
-        let code: [u8; 3] = line.get(..3).and_then(|code| code.try_into().ok()).unwrap_or_default();
+        let code: [u8; 3] = line
+            .get(..3)
+            .and_then(|code| code.try_into().ok())
+            .unwrap_or_default();
         let fits = |what: &What| match what {
             What::Reply(None) => true,
             What::Reply(Some(after)) => command.starts_with(after),
