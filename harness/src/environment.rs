@@ -11,7 +11,7 @@
 //! | `gate` | the way from a target to its database, which can be shut |
 //! | `sink`, `dns` | where foreign mail goes, and how the target finds it |
 //! | `names` | what a case calls its own, and its rows |
-//! | `run`, `world` | what cases share, and what one case sees |
+//! | `run`, `standing`, `world` | what cases share, a target with its tables, what one case sees |
 //! | `reaper` | ends it all |
 
 pub mod certs;
@@ -23,6 +23,7 @@ pub mod random;
 pub mod reaper;
 mod run;
 pub mod sink;
+mod standing;
 pub mod target;
 pub mod template;
 mod world;

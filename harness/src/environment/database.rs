@@ -309,6 +309,14 @@ pub enum Store {
 }
 
 impl Store {
+    /// Nobody else's, and gone after `dispose`?
+    pub fn is_own(&self) -> bool {
+        match self {
+            Self::Mysql { dropped_by, .. } => dropped_by.is_some(),
+            Self::Sqlite(_) => true,
+        }
+    }
+
     /// Runs one or more statements.
     pub async fn execute(&self, statements: &str) -> Result<(), String> {
         match self {
