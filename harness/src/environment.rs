@@ -127,17 +127,20 @@ impl Environment {
     }
 
     /// `MySQL 9.7.4 in a container (image …)`, `SQLite 3.51 embedded` …
+    #[must_use]
     pub fn database_name(&self) -> String {
         self.run.database_name().to_owned()
     }
 
     /// `vmaild 0.1.0 (reference server)`
+    #[must_use]
     pub fn target_name(&self) -> String {
         // Harness and server are released together.
         format!("vmaild {} (reference server)", env!("CARGO_PKG_VERSION"))
     }
 
     /// The facts about the target that cases share.
+    #[must_use]
     pub fn facts(&self) -> TargetFacts {
         self.run.shared.facts.clone()
     }

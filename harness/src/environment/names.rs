@@ -28,6 +28,7 @@ pub struct Names {
 
 impl Names {
     /// The names of the `number`th case of the run `run`.
+    #[must_use]
     pub fn new(number: usize, run: &str, literal: bool) -> Self {
         let own = |letter: char| format!("{letter}{number}.{run}.test");
         Self {
@@ -47,11 +48,13 @@ impl Names {
     }
 
     /// All of them.
+    #[must_use]
     pub fn all(&self) -> [&str; 4] {
         [&self.domain, &self.transport, &self.sender, &self.elsewhere]
     }
 
     /// As scenarios see them, with the sink's address.
+    #[must_use]
     pub fn table(&self, sink: Ipv4Addr, port: u16) -> BTreeMap<String, String> {
         [
             ("domain", self.domain.clone()),
@@ -68,6 +71,7 @@ impl Names {
     }
 
     /// The tutorial's statements with these names in them.
+    #[must_use]
     pub fn seed(&self, statements: &[String]) -> Vec<String> {
         let put = |text: &String| {
             text.replace(LITERAL_DOMAIN, &self.domain)
@@ -77,6 +81,7 @@ impl Names {
     }
 
     /// Removes every row whose key ends in one of these names.
+    #[must_use]
     pub fn removal(&self) -> Vec<String> {
         let keys = [
             ("domains", "domain"),
@@ -99,6 +104,7 @@ impl Names {
 
 /// Puts `$names` into a value of main.cf or master.cf. `$$` is a dollar sign; a name that is not
 /// the case's stays, for Postfix has `$names` too.
+#[must_use]
 pub fn expand(text: &str, tables: &[&BTreeMap<String, String>]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

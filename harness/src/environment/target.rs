@@ -66,6 +66,7 @@ impl Log {
 
 impl Target {
     /// Not yet running.
+    #[must_use]
     pub fn new(recipe: Recipe) -> Self {
         Self {
             recipe,
