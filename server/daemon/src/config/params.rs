@@ -40,7 +40,7 @@ impl Interfaces {
     #[must_use]
     pub fn includes(&self, ip: IpAddr) -> bool {
         match self {
-            Self::All => ip.is_loopback(),
+            Self::All => ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST,
             Self::These(list) => list.contains(&ip),
         }
     }
@@ -423,13 +423,13 @@ fn refers_to(text: &str, name: &str) -> bool {
 #[must_use]
 pub fn manual() -> String {
     let mut text =
-        String::from("Parameters of main.cf that are honoured, with type and default:\n\n");
-    for row in HONOURED {
-        text.push_str(&format!(
-            "{} ({}; {:?})\n    {}\n",
+        vec!["Parameters of main.cf that are honoured, with type and default:\n".to_owned()];
+    text.extend(HONOURED.iter().map(|row| {
+        format!(
+            "{} ({}; {:?})\n    {}",
             row.name, row.kind, row.default, row.what
-        ));
-    }
+        )
+    }));
     for (status, title) in [
         (Status::NotHonoured, "Warned about where they are set:"),
         (
@@ -437,10 +437,10 @@ pub fn manual() -> String {
             "Passed over, because they change nothing here:",
         ),
     ] {
-        text.push_str(&format!("\n{title}\n\n"));
-        for row in OTHERS.iter().filter(|row| row.status == status) {
-            text.push_str(&format!("{}: {}\n", row.name, row.what));
-        }
+        text.push(format!("\n{title}\n"));
+        let rows = OTHERS.iter().filter(|row| row.status == status);
+        text.extend(rows.map(|row| format!("{}: {}", row.name, row.what)));
     }
-    text
+    text.push(String::new());
+    text.join("\n")
 }
