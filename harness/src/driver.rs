@@ -101,7 +101,7 @@ pub async fn drive<S: Stage>(
     let mut run = steps::Run::new(case, stage, tokens, journal);
     run.start(&mut score).await;
     run.steps(&case.scenario.steps, &mut score).await;
-    let transactions = run.finish().await;
+    let (transactions, earlier) = run.finish().await;
     let mut outcome = score.outcome();
     if outcome.blocked.is_none() || outcome.clauses.iter().any(ClauseSeen::was_seen) {
         let watch = ledger::Watch {
@@ -109,6 +109,7 @@ pub async fn drive<S: Stage>(
             tokens,
             journal,
             case,
+            earlier,
         };
         outcome.clauses.extend(watch.settle(&transactions).await);
     }

@@ -22,6 +22,7 @@ use crate::scenario::{Clause, Level, Span, Step, StepKind, TargetAction};
 use crate::verdict::{Harm, Seen};
 use books::{Books, Finding};
 use follow::{End, Transaction};
+use sightings::Sighting;
 
 /// How long an accepted message may take until it is accounted for.
 const LIMIT: Duration = Duration::from_secs(8);
@@ -59,6 +60,8 @@ pub(crate) struct Watch<'a, S> {
     pub(crate) tokens: &'a Tokens,
     pub(crate) journal: &'a Journal,
     pub(crate) case: &'a Case,
+    /// What was seen and is gone, because the case took it away.
+    pub(crate) earlier: Vec<Sighting>,
 }
 
 impl<S: Stage> Watch<'_, S> {
@@ -112,7 +115,8 @@ impl<S: Stage> Watch<'_, S> {
     }
 
     async fn look(&self, transactions: &[Transaction]) -> Result<Books, String> {
-        let sightings = sightings::collect(self.stage, self.tokens, transactions).await?;
+        let mut sightings = sightings::collect(self.stage, self.tokens, transactions).await?;
+        sightings.extend(self.earlier.iter().cloned());
         let mut books = Books {
             transactions: transactions.to_vec(),
             sightings,

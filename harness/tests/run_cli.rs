@@ -25,7 +25,10 @@ fn said(output: &Output) -> String {
 /// A name for a snapshot's file.
 fn slug(arguments: &[&str]) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    format!("slip_{}", arguments.join(" ").chars().map(letter).collect::<String>())
+    format!(
+        "slip_{}",
+        arguments.join(" ").chars().map(letter).collect::<String>()
+    )
 }
 
 #[rstest]
@@ -44,10 +47,7 @@ fn a_slip_is_answered_with_what_was_expected(#[case] arguments: &[&str]) {
     let output = vmailspec(arguments);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(!output.stderr.is_empty());
-    insta::assert_snapshot!(
-        slug(arguments),
-        said(&output)
-    );
+    insta::assert_snapshot!(slug(arguments), said(&output));
 }
 
 #[test]

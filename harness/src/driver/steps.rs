@@ -11,6 +11,7 @@ use super::message::{Envelope, content};
 use super::score::{Miss, Score};
 use super::{Journal, Stage, replies};
 use crate::ledger::follow::Transaction;
+use crate::ledger::sightings::{self, Sighting};
 use crate::mailer;
 use crate::names::Tokens;
 use crate::plan::Case;
@@ -59,6 +60,7 @@ pub(super) struct Run<'a, S> {
     opened: usize,
     transactions: Vec<Transaction>,
     mailed: Option<Result<(), String>>,
+    earlier: Vec<Sighting>,
 }
 
 impl<'a, S: Stage> Run<'a, S> {
@@ -80,6 +82,7 @@ impl<'a, S: Stage> Run<'a, S> {
             opened: 0,
             transactions: Vec::new(),
             mailed: None,
+            earlier: Vec::new(),
         }
     }
 
@@ -189,12 +192,12 @@ impl<'a, S: Stage> Run<'a, S> {
         self.journal.note(format!("evidence, line {line}: {word}"));
     }
 
-    /// Closes what is open.
-    pub(super) async fn finish(mut self) -> Vec<Transaction> {
+    /// Closes what is open: every transaction, and what was seen of them and is gone.
+    pub(super) async fn finish(mut self) -> (Vec<Transaction>, Vec<Sighting>) {
         while let Some(connection) = self.connections.pop() {
             self.transactions.extend(connection.close().await);
         }
-        self.transactions
+        (self.transactions, self.earlier)
     }
 
     async fn step(&mut self, step: &Step, evidence: bool) -> Result<Done, Stop> {
@@ -272,7 +275,13 @@ impl<'a, S: Stage> Run<'a, S> {
             StepKind::EmptyOut(address) => {
                 let address = self.text(address);
                 self.journal.note(format!("maildir {address} empty-out"));
-                probe::maildir::empty_out(self.stage, &address).map_err(Stop::Environment)?;
+                let read = probe::maildir::empty_out(self.stage, &address);
+                // What its owner has read was delivered, though it is gone.
+                self.earlier.extend(
+                    read.map_err(Stop::Environment)?
+                        .iter()
+                        .flat_map(|content| sightings::in_mailbox(content, &address)),
+                );
                 Ok(Done::Action)
             }
             probe => self.probe(probe, span, evidence).await,
@@ -360,30 +369,19 @@ impl<'a, S: Stage> Run<'a, S> {
         Ok(Done::Met)
     }
 
-    /// `connect`: as far as the case's start, and never logged in.
+    /// `connect`: TCP, and TLS on 465; the scenario greets by itself.
     async fn another(
         &mut self,
         from: Option<Vantage>,
         entry: Option<Entry>,
         span: Span,
     ) -> Result<Done, Stop> {
-        let raw = self.case.scenario.header.start == Start::Connected;
-        let client = self.client();
-        let opened = async {
-            let from = from.unwrap_or(self.case.from);
-            self.connect(from, entry.unwrap_or(self.case.entry)).await?;
-            match self.connections.last_mut().filter(|_| !raw) {
-                Some(connection) => connection.greet(&client).await,
-                None => Ok(()),
-            }
-        };
-        match opened.await {
-            Ok(()) => Ok(Done::Action),
-            Err(why) => {
-                let miss = Miss::new(span, "a connection that greets", why).harmful();
-                Err(Stop::Surprise(miss))
-            }
-        }
+        let from = from.unwrap_or(self.case.from);
+        let entry = entry.unwrap_or(self.case.entry);
+        self.connect(from, entry)
+            .await
+            .map_err(|why| Stop::Surprise(Miss::new(span, "a connection", why).harmful()))?;
+        Ok(Done::Action)
     }
 
     async fn connect(&mut self, from: Vantage, entry: Entry) -> Result<(), String> {
