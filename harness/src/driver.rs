@@ -7,6 +7,7 @@
 pub mod canary;
 pub mod connection;
 pub mod message;
+mod replies;
 mod score;
 pub mod stage;
 mod steps;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::driver::canary;
 use crate::driver::{ClauseSeen, Journal, Stage};
 use crate::event::Failure;
 use crate::names::Tokens;
@@ -87,6 +88,16 @@ impl<S: Stage> Watch<'_, S> {
                 Ok(books) => findings = books.findings(),
                 Err(why) => return self.unseen(transactions, &why),
             }
+        }
+        // What comes twice, or comes although it was refused, may come late: a canary on the same
+        // way that did arrive shows that nothing is behind.
+        let from = self.case.from;
+        match canary::to_maildir(self.stage, from, self.tokens, self.journal).await {
+            Ok(()) => match self.look(transactions).await {
+                Ok(books) => findings = books.findings(),
+                Err(why) => return self.unseen(transactions, &why),
+            },
+            Err(why) => self.journal.note(format!("ledger: no later look: {why}")),
         }
         // What waits in the queue at the end of the time is kept, which is all that is asked.
         findings.retain(|finding| !finding.kept);
