@@ -76,9 +76,8 @@ impl Passwords {
         user: &str,
         password: String,
     ) -> Verdict {
-        let stored = match hashes.get(&full_name(user, local_domain)).await {
-            Ok(stored) => stored,
-            Err(_) => return Verdict::Failed,
+        let Ok(stored) = hashes.get(&full_name(user, local_domain)).await else {
+            return Verdict::Failed;
         };
         let (hash, theirs) = self.hash_to_compare(stored);
         let Ok(permit) = Arc::clone(&self.cores).acquire_owned().await else {

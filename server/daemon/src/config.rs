@@ -83,16 +83,16 @@ impl Config {
             }
             params::report_unhonoured(&own, &mut warnings);
             let scope = Scope::new(folder, &settings, &entry.name);
+            let conf = scope.sasl_file(&mut tables, &mut mistakes, &mut warnings);
+            let hashes = conf.and_then(|conf| {
+                let open = || sasl::read(folder, &conf, &mut tables, &mut mistakes);
+                passwords.get_or_insert_with(open).clone()
+            });
             let Some(params) = scope.read(&mut tables, &mut mistakes, &mut warnings) else {
                 continue;
             };
             mistakes.extend(relay_hole(&params, &settings, &main_file, &entry));
-            let passwords = if params.smtpd_sasl_auth_enable {
-                let open = || sasl::read(folder, &params, &mut tables, &mut mistakes);
-                passwords.get_or_insert_with(open).clone()
-            } else {
-                None
-            };
+            mistakes.extend(no_mailbox_base(&params, &settings, &main_file));
             let addresses = match addresses(&params, &entry) {
                 Ok(addresses) => addresses,
                 Err(text) => {
@@ -105,7 +105,7 @@ impl Config {
                 name: entry.name,
                 addresses,
                 params,
-                passwords,
+                passwords: hashes,
                 place: entry.place,
             });
         }
@@ -160,6 +160,17 @@ fn relay_hole(
     Some(Mistake::new(&place, text))
 }
 
+/// Mailboxes without a folder to be in (virtual(8) refuses to work then).
+fn no_mailbox_base(params: &Params, settings: &Settings, main: &Path) -> Option<Mistake> {
+    if params.virtual_mailbox_maps.is_empty() || params.virtual_mailbox_base.is_absolute() {
+        return None;
+    }
+    let setting = settings.get("virtual_mailbox_base");
+    let place = setting.map_or_else(|| Place::file(main), |setting| setting.place.clone());
+    let text = "virtual_mailbox_base is empty, expected the folder in which all mailboxes are";
+    Some(Mistake::new(&place, text))
+}
+
 fn addresses(params: &Params, entry: &master_cf::Entry) -> Result<Vec<SocketAddr>, String> {
     let with_port = |ips: Vec<IpAddr>| {
         ips.into_iter()
@@ -191,3 +202,6 @@ pub(crate) fn first_line(path: &PathBuf) -> Result<String, String> {
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,10 +135,12 @@ fn pump(receiver: &Receiver<Entry>) {
 
 fn write(lines: &[String]) {
     let now = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
-    let text: String = lines
+    let host = host();
+    let lines: Vec<_> = lines
         .iter()
-        .map(|line| format!("{now} {} {line}", host()))
+        .map(|line| format!("{now} {host} {line}"))
         .collect();
+    let text = lines.concat();
     let mut target = TARGET.lock().unwrap_or_else(PoisonError::into_inner);
     // There is nowhere to report that the log itself failed.
     let _ = match &mut *target {

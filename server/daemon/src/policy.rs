@@ -51,8 +51,7 @@ impl Client<'_> {
     }
 
     /// `None`, or the refusal of a port that takes nothing in clear (RFC 3207 §4).
-    #[must_use]
-    pub fn needs_tls(&self) -> Option<Reply> {
+    fn needs_tls(&self) -> Option<Reply> {
         let demanded = self.params.smtpd_tls_security_level == TlsLevel::Encrypt && !self.tls;
         demanded.then(|| Reply::new(530, "5.7.0 Must issue a STARTTLS command first"))
     }
@@ -78,6 +77,9 @@ impl Client<'_> {
 
     /// VRFY: 252 for what RCPT would take (RFC 5321 §3.5.3).
     pub async fn verify(&self, recipient: &Mailbox) -> Reply {
+        if let Some(reply) = self.needs_tls() {
+            return reply;
+        }
         match self.check(recipient, "", None).await {
             Ok(()) => Reply::new(252, format!("2.0.0 {}", shown(recipient))),
             Err(reply) => {

@@ -87,8 +87,7 @@ impl Stream {
             format!("{:?}", session.negotiated_cipher_suite()?.suite()).replace("TLS13_", "TLS_");
         let bits = if cipher.contains("AES_128") { 128 } else { 256 };
         Some(format!(
-            "{} with cipher {cipher} ({bits}/{bits} bits)",
-            version.replace("TLSv1.", "TLSv1.")
+            "{version} with cipher {cipher} ({bits}/{bits} bits)"
         ))
     }
 }

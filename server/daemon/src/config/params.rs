@@ -40,7 +40,7 @@ impl Interfaces {
     #[must_use]
     pub fn includes(&self, ip: IpAddr) -> bool {
         match self {
-            Self::All => ip.is_loopback(),
+            Self::All => ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST,
             Self::These(list) => list.contains(&ip),
         }
     }
@@ -211,8 +211,8 @@ parameters! {
     smtpd_sasl_path: String = "smtpd"; "The name of the file in cyrus_sasl_config_path, without .conf."
     cyrus_sasl_config_path: PathBuf = "sasl"; "The folder of smtpd.conf."
     smtpd_sasl_local_domain: String = ""; "Appended to user names without a domain."
-    smtpd_sasl_security_options: String = "noanonymous"; "noplaintext would leave no mechanism; noanonymous is always so."
-    smtpd_sasl_tls_security_options: String = "$smtpd_sasl_security_options"; "The same under TLS."
+    smtpd_sasl_security_options: String = "noanonymous"; "noplaintext: no AUTH in clear; noanonymous is always so."
+    smtpd_sasl_tls_security_options: String = "$smtpd_sasl_security_options"; "The same under TLS; noplaintext leaves no mechanism there."
     broken_sasl_auth_clients: bool = "no"; "Offer AUTH=PLAIN LOGIN as well."
     smtpd_use_tls: bool = "no"; "As smtpd_tls_security_level = may, where that is not set."
     smtpd_tls_security_level: TlsLevel = ""; "none, may, or encrypt: no mail without TLS."
@@ -423,13 +423,13 @@ fn refers_to(text: &str, name: &str) -> bool {
 #[must_use]
 pub fn manual() -> String {
     let mut text =
-        String::from("Parameters of main.cf that are honoured, with type and default:\n\n");
-    for row in HONOURED {
-        text.push_str(&format!(
-            "{} ({}; {:?})\n    {}\n",
+        vec!["Parameters of main.cf that are honoured, with type and default:\n".to_owned()];
+    text.extend(HONOURED.iter().map(|row| {
+        format!(
+            "{} ({}; {:?})\n    {}",
             row.name, row.kind, row.default, row.what
-        ));
-    }
+        )
+    }));
     for (status, title) in [
         (Status::NotHonoured, "Warned about where they are set:"),
         (
@@ -437,10 +437,10 @@ pub fn manual() -> String {
             "Passed over, because they change nothing here:",
         ),
     ] {
-        text.push_str(&format!("\n{title}\n\n"));
-        for row in OTHERS.iter().filter(|row| row.status == status) {
-            text.push_str(&format!("{}: {}\n", row.name, row.what));
-        }
+        text.push(format!("\n{title}\n"));
+        let rows = OTHERS.iter().filter(|row| row.status == status);
+        text.extend(rows.map(|row| format!("{}: {}", row.name, row.what)));
     }
-    text
+    text.push(String::new());
+    text.join("\n")
 }

@@ -10,24 +10,20 @@ use std::sync::Arc;
 
 use super::main_cf::read_text;
 use super::mistake::{Mistake, Place};
-use super::params::Params;
 use crate::tables::mysql::Login;
 use crate::tables::source::Tables;
 use crate::tables::sql::Statement;
 use crate::tables::{Kind, Maps, Table, mysql, sqlite};
 
-/// Reads both files: the table of crypt(3) hashes, by the user's full address. What is wrong is added
-/// to `mistakes`.
+/// Reads `conf` and pam.d/smtp: the table of crypt(3) hashes, by the user's full address. What is
+/// wrong is added to `mistakes`.
 pub(super) fn read(
     folder: &Path,
-    params: &Params,
+    conf: &Path,
     tables: &mut Tables,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Maps> {
-    let conf = params
-        .cyrus_sasl_config_path
-        .join(format!("{}.conf", params.smtpd_sasl_path));
-    smtpd_conf(&conf, mistakes);
+    smtpd_conf(conf, mistakes);
     pam_smtp(&pam_file(folder), tables, mistakes)
 }
 

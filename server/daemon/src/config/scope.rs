@@ -1,7 +1,7 @@
 //! One reading of the parameters: main.cf, or main.cf with the `-o` options of one service.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::main_cf::{Settings, expand};
 use super::mistake::{Mistake, Place};
@@ -52,6 +52,27 @@ impl<'a> Scope<'a> {
             reader.tables.time_limit = limit;
         }
         Params::read(&mut reader)
+    }
+
+    /// The name of smtpd.conf for a service that offers AUTH.
+    pub(crate) fn sasl_file(
+        &self,
+        tables: &mut Tables,
+        mistakes: &mut Vec<Mistake>,
+        warnings: &mut Vec<Mistake>,
+    ) -> Option<PathBuf> {
+        let mut reader = Reader {
+            scope: self,
+            tables,
+            mistakes,
+            warnings,
+        };
+        reader
+            .value::<bool>(params::row("smtpd_sasl_auth_enable")?)
+            .filter(|enabled| *enabled)?;
+        let folder: PathBuf = reader.value(params::row("cyrus_sasl_config_path")?)?;
+        let name: String = reader.value(params::row("smtpd_sasl_path")?)?;
+        Some(folder.join(format!("{name}.conf")))
     }
 
     /// What `$name` stands for, before expansion.
@@ -115,8 +136,11 @@ impl Reader<'_, '_> {
         });
         parsed
             .map_err(|text| {
-                self.mistakes
-                    .push(Mistake::new(&place, format!("{} = {text}", row.name)))
+                // A default that refers to a parameter with a mistake is not a second mistake.
+                if setting.is_some() || T::KIND != "tables" {
+                    self.mistakes
+                        .push(Mistake::new(&place, format!("{} = {text}", row.name)));
+                }
             })
             .ok()
     }

@@ -289,7 +289,7 @@ pub fn next_hop(text: &str) -> Option<(String, Option<u16>)> {
             behind => Some(behind.strip_prefix(':')?),
         };
         let literal = host.strip_prefix("IPv6:").unwrap_or(host);
-        if !is_host(host) && !literal.parse::<std::net::Ipv6Addr>().is_ok() {
+        if !is_host(host) && literal.parse::<std::net::Ipv6Addr>().is_err() {
             return None;
         }
         (&text[..host.len() + 2], port)

@@ -23,7 +23,7 @@ const CONNECTIONS: usize = 16;
 const LOCAL_SOCKET: &str = "/run/mysqld/mysqld.sock";
 /// The key holds a character that the column's character set has not: there is no such row.
 const ILLEGAL_MIX_OF_COLLATIONS: u16 = 1267;
-const CANNOT_CONVERT_STRING: u16 = 3854;
+const IMPOSSIBLE_CONVERSION: u16 = 3988;
 
 /// Who logs in where.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -220,7 +220,7 @@ impl Servers {
                 Ok(Err(Error::Server(error))) => {
                     self.give_back(conn);
                     let unknown =
-                        [ILLEGAL_MIX_OF_COLLATIONS, CANNOT_CONVERT_STRING].contains(&error.code);
+                        [ILLEGAL_MIX_OF_COLLATIONS, IMPOSSIBLE_CONVERSION].contains(&error.code);
                     if unknown && outside_ascii {
                         return Ok(None);
                     }

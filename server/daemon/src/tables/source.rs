@@ -129,15 +129,15 @@ impl Tables {
                 "dbname is missing, expected the database's name",
             ));
         }
-        let (query, exact) = query(file, settings, mistakes)?;
+        let query = query(file, settings, mistakes);
         let place = settings
             .get("hosts")
             .map_or_else(|| Place::file(file), |hosts| hosts.place.clone());
         let servers = self
             .servers(login)
-            .map_err(|text| mistakes.push(Mistake::new(&place, text)))
-            .ok()?;
-        Some(mysql::Table::new(servers, query, exact))
+            .map_err(|text| mistakes.push(Mistake::new(&place, text)));
+        let (query, exact) = query?;
+        Some(mysql::Table::new(servers.ok()?, query, exact))
     }
 
     /// The connections of `login`.
