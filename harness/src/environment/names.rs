@@ -102,34 +102,6 @@ impl Names {
     }
 }
 
-/// Puts `$names` into a value of main.cf or master.cf. `$$` is a dollar sign; a name that is not
-/// the case's stays, for Postfix has `$names` too.
-#[must_use]
-pub fn expand(text: &str, tables: &[&BTreeMap<String, String>]) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        let end = after
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .unwrap_or(after.len());
-        let name = &after[..end];
-        if let Some(tail) = after.strip_prefix('$') {
-            out.push('$');
-            rest = tail;
-        } else if let Some(value) = tables.iter().find_map(|table| table.get(name)) {
-            out.push_str(value);
-            rest = &after[end..];
-        } else {
-            out.push('$');
-            rest = after;
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
 /// The statements of a file: each ends with a semicolon at the end of a line; `--` lines are comments.
 pub fn statements(text: &str) -> Vec<String> {
     let mut all = Vec::new();

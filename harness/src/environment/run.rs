@@ -18,6 +18,7 @@ use super::standing::{Making, NEIGHBOUR, Plan, STRANGER, Standing, remove_canary
 use super::world::{Own, World};
 use super::{EnvironmentError, Options, random};
 use crate::plan::Case;
+use crate::scenario::{Text, text};
 
 /// Holds the sinks' port for the run.
 const RESERVED: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 1);
@@ -280,17 +281,18 @@ impl Run {
             seed_canary(&store, &self.canary).await?;
         }
         let header = &case.scenario.header;
-        let value = |text: &str| names::expand(text, &[&case.bindings, names]);
+        let known = case.names(names);
+        let value = |text: &Text| text::expand(text, &known);
         let mut main_cf = self.wrong.clone();
         main_cf.extend(
             header
                 .main_cf
                 .iter()
-                .map(|(name, text)| format!("{name} = {}", value(&text.raw))),
+                .map(|(name, text)| format!("{name} = {}", value(text))),
         );
         let options = header.master_cf.iter();
         let master_cf = options
-            .map(|(service, name, text)| (service.clone(), name.clone(), value(&text.raw)))
+            .map(|(service, name, text)| (service.clone(), name.clone(), value(text)))
             .collect();
         let folder = self.folder.path().join(format!("case-{number}"));
         let plan = Plan {
