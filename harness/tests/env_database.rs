@@ -1,4 +1,9 @@
 //! Which database a run gets, and what is said when it cannot be had.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests may, as tests do"
+)]
 
 mod env_support;
 

@@ -1,4 +1,9 @@
 //! The run's name server answers for the names that cases own, and for no other.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests may, as tests do"
+)]
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

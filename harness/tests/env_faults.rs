@@ -1,5 +1,10 @@
 //! The database as the target sees it: gone, hanging, back; by a gate before MySQL and by a lock on
 //! an SQLite file.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests may, as tests do"
+)]
 
 use std::io::ErrorKind;
 use std::time::Duration;

@@ -1,4 +1,9 @@
 //! Whatever a run started is gone when the run is, however it ended.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests may, as tests do"
+)]
 #![cfg(target_os = "linux")]
 
 mod env_support;
@@ -35,6 +40,7 @@ fn owner(test: &str) -> (Child, String, BufReader<std::process::ChildStdout>) {
     )
 }
 
+#[expect(clippy::print_stdout, reason = "the test that started us reads it")]
 fn wait_to_be_killed(said: &str) -> ! {
     println!("\n> {said}");
     loop {
@@ -43,6 +49,7 @@ fn wait_to_be_killed(said: &str) -> ! {
 }
 
 #[test]
+#[expect(clippy::zombie_processes, reason = "its parent is killed before it")]
 fn a_process_ends_when_its_owner_is_killed() {
     if inside() {
         // It inherits our output: that is closed when the last of us is gone.

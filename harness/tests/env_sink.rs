@@ -1,4 +1,9 @@
 //! A sink takes what comes, remembers it, and answers as a case wants it to.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests may, as tests do"
+)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -93,16 +98,16 @@ async fn a_message_is_remembered_with_envelope_parameters_and_unstuffed_content(
             .await
             .starts_with("250")
     );
-    let sunk = sink.sunk();
-    assert_eq!(sunk.len(), 1);
-    assert_eq!(sunk[0].from, "\"a>b\"@c.test");
-    assert_eq!(sunk[0].to, ["x@y.test", "z@y.test"]);
-    assert_eq!(sunk[0].helo, "client.test");
+    let came = sink.sunk();
+    assert_eq!(came.len(), 1);
+    assert_eq!(came[0].from, "\"a>b\"@c.test");
+    assert_eq!(came[0].to, ["x@y.test", "z@y.test"]);
+    assert_eq!(came[0].helo, "client.test");
     assert_eq!(
-        sunk[0].parameters,
+        came[0].parameters,
         ["SIZE=10 BODY=8BITMIME", "NOTIFY=NEVER", ""]
     );
-    assert_eq!(sunk[0].content, b"Subject: x\r\n\r\n.two\r\none\r\n");
+    assert_eq!(came[0].content, b"Subject: x\r\n\r\n.two\r\none\r\n");
     assert!(
         sink.dialogue()
             .contains(&"#1 C: RCPT TO:<x@y.test> NOTIFY=NEVER".to_owned())

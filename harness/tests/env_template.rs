@@ -1,4 +1,9 @@
 //! The target's configuration: every placeholder is filled in, every difference is where it belongs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests may, as tests do"
+)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;

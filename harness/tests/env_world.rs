@@ -1,4 +1,9 @@
 //! What one case sees: its names and rows, its sink, its target; and that nothing of it is left.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests may, as tests do"
+)]
 
 mod env_support;
 

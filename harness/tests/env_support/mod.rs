@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 const INSIDE: &str = "VMAILSPEC_TEST_INSIDE";
 
 /// Are we the process that a test started of itself?
-pub fn inside() -> bool {
+pub(crate) fn inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
 /// Runs the test `name` in a process of its own with these variables; true in that process.
 ///
 /// Variables of a running process cannot be set without `unsafe`, and other tests would see them.
-pub fn again(name: &str, variables: &[(&str, &str)]) -> bool {
+pub(crate) fn again(name: &str, variables: &[(&str, &str)]) -> bool {
     if inside() {
         return true;
     }
@@ -31,7 +31,7 @@ pub fn again(name: &str, variables: &[(&str, &str)]) -> bool {
 }
 
 /// Waits for an event that nothing tells of; twenty seconds are the limit.
-pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "not within 20 s: {what}");
@@ -40,7 +40,7 @@ pub fn eventually(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// How many processes name a folder on their command line or in their environment's TMPDIR.
-pub fn processes_about(folder: &Path) -> usize {
+pub(crate) fn processes_about(folder: &Path) -> usize {
     let folder = folder.to_str().unwrap().as_bytes();
     let mentions = |file: &Path| {
         std::fs::read(file)
