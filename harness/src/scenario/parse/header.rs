@@ -97,7 +97,7 @@ impl<'a> Parser<'a> {
         }
         lines
             .entry(word.text.to_owned())
-            .or_insert(self.line_number(word.start));
+            .or_insert_with(|| self.line_number(word.start));
         if word.text != "cases" {
             self.no_lines(node, word);
         }
@@ -324,25 +324,17 @@ impl<'a> Parser<'a> {
         rest: Piece<'a>,
     ) -> (Piece<'a>, Option<(Span, Option<std::time::Duration>)>) {
         let words = rest.words();
-        let before = |word: Piece<'a>| rest.split_at(word.start - rest.start).0.trim();
-        match words.as_slice() {
-            [.., within, time] if within.text == "within" => {
-                let found = self.time(*time);
-                (before(*within), Some((within.span(), found)))
-            }
-            [.., within] if within.text == "within" => {
-                let after = within.text.to_owned();
-                self.report(
-                    within.end(),
-                    What::Missing {
-                        after,
-                        expected: "a time",
-                    },
-                );
-                (before(*within), Some((within.span(), None)))
-            }
-            _ => (rest, None),
-        }
+        // One of the last three, so that `2 s` is told to be no time.
+        let near_end = words.iter().rev().take(3);
+        let Some(&within) = near_end.into_iter().find(|word| word.text == "within") else {
+            return (rest, None);
+        };
+        let (before, after) = rest.split_at(within.start - rest.start);
+        let time = after.split_at(within.text.len()).1.trim();
+        let found = self
+            .wanted(within, time, "a time")
+            .and_then(|time| self.time(time));
+        (before.trim(), Some((within.span(), found)))
     }
 }
 
