@@ -3,13 +3,37 @@
 //! It promises: whatever is started is gone at the end, also after Ctrl-C and SIGKILL of the
 //! harness; nothing listens beyond loopback; what could not be had is said in one line.
 
-use std::collections::BTreeMap;
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `database` | Docker, a private server of the machine, SQLite, or one that exists |
+//! | `target`, `template`, `certs` | the reference server as a child, its configuration, its certificate |
+//! | `gate` | the way from a target to its database, which can be shut |
+//! | `sink`, `dns` | where foreign mail goes, and how the target finds it |
+//! | `names` | what a case calls its own, and its rows |
+//! | `run`, `world` | what cases share, and what one case sees |
+//! | `reaper` | ends it all |
+
+pub mod certs;
+pub mod database;
+pub mod dns;
+pub mod gate;
+pub mod names;
+pub mod random;
+pub mod reaper;
+mod run;
+pub mod sink;
+pub mod target;
+pub mod template;
+mod world;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
 
 use crate::plan::Case;
-use crate::scenario::{DatabaseFault, Entry, TargetAction, Vantage};
+
+pub use self::world::World;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -33,17 +57,6 @@ pub enum EnvironmentError {
     /// Something could not be started or reached; what to do about it.
     #[error("{0}")]
     Unavailable(String),
-}
-
-/// What one case sees of the world.
-///
-/// Made by `Environment::world`: names chosen, rows seeded, sink listening, target running.
-/// `dispose` removes rows and Maildirs by name.
-#[derive(Debug)]
-pub struct World {
-    /// domain, transport, sender, elsewhere, hostname, sinkaddress, sinkport.
-    pub names: BTreeMap<String, String>,
-    // target, sink, database: private
 }
 
 /// The facts about the target that driver and probes need.
@@ -95,54 +108,52 @@ pub struct Mail {
     pub content: Vec<u8>,
 }
 
-#[allow(unused_variables, clippy::unused_async, missing_docs, reason = "the seams; bodies follow")]
-impl World {
-    pub fn facts(&self) -> TargetFacts { unimplemented!() }
-    pub fn address(&self, entry: Entry) -> SocketAddr { unimplemented!() }
-    pub fn source(&self, from: Vantage) -> IpAddr { unimplemented!() }
-    /// Runs a statement with all rights on the target's database.
-    pub async fn sql(&self, statement: &str) -> Result<(), String> { unimplemented!() }
-    /// Counts the rows of a SELECT.
-    pub async fn rows(&self, statement: &str) -> Result<usize, String> { unimplemented!() }
-    pub async fn database(&self, fault: DatabaseFault) -> Result<(), String> { unimplemented!() }
-    pub async fn target(&self, action: TargetAction) -> Result<(), String> { unimplemented!() }
-    /// The sink answers so from now on; `None` reply: as usual.
-    pub fn sink_answers(&self, verb: &str, recipient: Option<&str>, reply: Option<&str>) { unimplemented!() }
-    pub async fn sink_listens(&self, listens: bool) -> Result<(), String> { unimplemented!() }
-    /// Everything that came to this case's sink so far.
-    pub fn sunk(&self) -> Vec<Sunk> { unimplemented!() }
-    /// Waits until `enough` says so of what came to the sink, or the limit passes; false: it passed.
-    pub async fn sunk_until(&self, limit: Duration, enough: impl Fn(&[Sunk]) -> bool + Send) -> bool { unimplemented!() }
-    /// The Maildir of an address: below virtual_mailbox_base by the tutorial's expression, domain/local/.
-    pub fn maildir(&self, address: &str) -> Option<PathBuf> { unimplemented!() }
-    /// The messages in new/ and cur/ of an address's Maildir (and `tmp/` count).
-    pub async fn mails(&self, address: &str) -> Result<Vec<Mail>, String> { unimplemented!() }
-    /// What the target's queue holds of messages that contain `token`; `None`: cannot be seen.
-    pub async fn queued(&self, token: &str) -> Option<usize> { unimplemented!() }
-    /// The target's log lines since the case began.
-    pub fn log(&self) -> Vec<String> { unimplemented!() }
-    /// The address of a mailbox that always exists and is never full, for canaries, and of a sink
-    /// domain for canaries (`canary@<domain>`), on the same target.
-    pub fn canary_mailbox(&self) -> String { unimplemented!() }
-    /// Removes the case's rows and Maildirs; ends what it had of its own.
-    pub async fn dispose(self) -> Result<(), String> { unimplemented!() }
+/// The environment of a run. Dropping it ends everything, too, without waiting for anybody.
+#[derive(Debug)]
+pub struct Environment {
+    run: Arc<run::Run>,
 }
 
-/// The environment of a run.
-#[derive(Debug)]
-pub struct Environment {}
-
-#[allow(unused_variables, clippy::unused_async, missing_docs, reason = "the seams; bodies follow")]
 impl Environment {
     /// Starts everything; `say` hears one line a fact (which database and why, what is not there).
-    pub async fn start(options: &Options, say: &(dyn Fn(String) + Sync)) -> Result<Self, EnvironmentError> { unimplemented!() }
+    pub async fn start(
+        options: &Options,
+        say: &(dyn Fn(String) + Sync),
+    ) -> Result<Self, EnvironmentError> {
+        Ok(Self {
+            run: Arc::new(run::Run::start(options, say).await?),
+        })
+    }
+
     /// `MySQL 9.7.4 in a container (image …)`, `SQLite 3.51 embedded` …
-    pub fn database_name(&self) -> String { unimplemented!() }
+    pub fn database_name(&self) -> String {
+        self.run.database_name().to_owned()
+    }
+
     /// `vmaild 0.1.0 (reference server)`
-    pub fn target_name(&self) -> String { unimplemented!() }
-    pub fn facts(&self) -> TargetFacts { unimplemented!() }
+    pub fn target_name(&self) -> String {
+        // Harness and server are released together.
+        format!("vmaild {} (reference server)", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// The facts about the target that cases share.
+    pub fn facts(&self) -> TargetFacts {
+        self.run.shared.facts.clone()
+    }
+
     /// Names, rows, sink and target of one case.
-    pub async fn world(&self, case: &Case) -> Result<World, String> { unimplemented!() }
-    /// Ends everything; also done when dropped.
-    pub async fn stop(self) {}
+    pub async fn world(&self, case: &Case) -> Result<World, String> {
+        self.run.world(case).await
+    }
+
+    /// Ends everything, in order: target, database, folder.
+    pub async fn stop(self) {
+        self.run.stop().await;
+    }
+}
+
+/// A file of `fixtures/`.
+fn fixture(name: &str) -> Result<&'static str, String> {
+    crate::fixtures::file(name)
+        .ok_or_else(|| format!("fixtures/{name} is not in this program: a defect of vmailspec"))
 }

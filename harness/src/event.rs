@@ -40,6 +40,8 @@ pub struct ClauseResult {
     pub verdict: Verdict,
     /// Why it did not hold.
     pub failure: Option<Failure>,
+    /// It is broken and on the list of known failures: the reason given there.
+    pub known: Option<String>,
 }
 
 /// An expectation that was not met.
@@ -76,6 +78,51 @@ pub struct CaseResult {
     pub took: Duration,
 }
 
+impl Verdict {
+    /// Every verdict, in the order of summaries.
+    pub const ALL: [Self; 8] = [
+        Self::Held,
+        Self::Taken,
+        Self::Declined,
+        Self::Noted,
+        Self::Broken,
+        Self::Blocked,
+        Self::Unreached,
+        Self::Unsupported,
+    ];
+
+    /// The word of reports.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Taken => "taken",
+            Self::Declined => "declined",
+            Self::Broken => "broken",
+            Self::Noted => "noted",
+            Self::Blocked => "blocked",
+            Self::Unreached => "unreached",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+impl CaseResult {
+    /// Whether a clause is broken that is not a known failure.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.clauses.iter().any(ClauseResult::is_news)
+    }
+}
+
+impl ClauseResult {
+    /// Broken, and nobody knew.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.verdict == Verdict::Broken && self.known.is_none()
+    }
+}
+
 /// What reports hear.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -92,6 +139,13 @@ pub enum Event {
     },
     /// A case ended.
     Finished(Box<CaseResult>),
+    /// The runner itself failed in a case: a defect of vmailspec.
+    Defect {
+        /// The case.
+        name: String,
+        /// What it died of.
+        why: String,
+    },
     /// All cases ended.
     Ended {
         /// How long the cases took, without the environment.

@@ -17,11 +17,27 @@
 //! | `ledger` | follows every message without being asked |
 //! | `verdict` | what a level makes of what was seen |
 //! | `event`, `report` | what a run tells, and who hears it |
+//! | `known` | failures that are known, as data with reasons |
 //! | `runner` | runs the cases side by side |
+//! | `wrong` | breaks the wire, to prove that the checks can fail |
 //! | `cli`, `exit_code`, `serve` | the command |
 
+pub mod cli;
+pub mod driver;
 pub mod environment;
 pub mod event;
+pub mod exit_code;
 pub mod fixtures;
+pub mod known;
+pub mod ledger;
+pub mod mailer;
+pub mod names;
 pub mod plan;
+pub mod probe;
+pub mod report;
+pub mod runner;
 pub mod scenario;
+pub mod serve;
+pub mod verdict;
+pub mod wire;
+pub mod wrong;

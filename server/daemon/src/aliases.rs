@@ -1,23 +1,311 @@
 //! Virtual alias expansion (virtual(5), cleanup(8)): one recipient of the envelope becomes many.
+//!
+//! Keys are asked in virtual(5)'s order, each in all tables before the next: `user+ext@domain`,
+//! `user@domain`, `@domain`. So a real mailbox, which the second table maps to itself, is never
+//! eaten by a catch-all of the first. What a table returns is text from outside: it is taken
+//! apart as a list of addresses, and nothing in it is ever a command or a file.
+
+use std::collections::HashSet;
 
 use vmaild_protocol::Mailbox;
+
+use crate::config::Params;
+use crate::log;
+use crate::tables::{Failed, Maps};
+
+/// postconf(5) virtual_alias_address_length_limit.
+const ADDRESS_LIMIT: usize = 1000;
 
 /// Why an address could not be expanded.
 #[derive(Debug, thiserror::Error)]
 pub enum Unexpanded {
     /// A table failed: 451 4.3.0.
     #[error(transparent)]
-    Failed(#[from] crate::tables::Failed),
+    Failed(#[from] Failed),
     /// A loop, or more levels or addresses than the limits allow: 451 4.6.0 (oracle N05).
     #[error("{0}")]
     TooDeep(String),
 }
 
 /// All final addresses of `recipient`, each once, in order; itself where no alias knows it.
-pub async fn expand(
-    params: &crate::config::Params,
-    recipient: &Mailbox,
-) -> Result<Vec<Mailbox>, Unexpanded> {
-    let _ = (params, recipient);
-    Ok(Vec::new())
+///
+/// An address that expands to itself among others is final: so a mailbox can keep a copy of what
+/// it forwards. Any other way back to an address is a loop.
+pub async fn expand(params: &Params, recipient: &Mailbox) -> Result<Vec<Mailbox>, Unexpanded> {
+    let first = qualified(params, recipient.clone());
+    let mut addresses = vec![first.clone()];
+    let mut at = 0;
+    // Addresses that expand to themselves: they are not asked about again.
+    let mut fixed = HashSet::new();
+    while at < addresses.len() {
+        let mut chain = HashSet::new();
+        loop {
+            let address = addresses[at].clone();
+            let key = address.key();
+            if fixed.contains(&key) {
+                break;
+            }
+            let Some(found) = lookup(params, &params.virtual_alias_maps, &address).await? else {
+                break;
+            };
+            if !chain.insert(key.clone()) || chain.len() > params.virtual_alias_recursion_limit {
+                return Err(too_deep("nesting", &first));
+            }
+            if found
+                .iter()
+                .any(|found| found.local.len() + found.domain.len() > ADDRESS_LIMIT)
+            {
+                return Err(too_deep("result length", &first));
+            }
+            if found.iter().any(|found| found.key() == key) {
+                fixed.insert(key);
+            }
+            let mut found = found.into_iter();
+            addresses[at] = found.next().unwrap_or(address);
+            addresses.extend(found);
+            if addresses.len() > params.virtual_alias_expansion_limit {
+                return Err(too_deep("expansion size", &first));
+            }
+        }
+        at += 1;
+    }
+    let mut seen = HashSet::new();
+    addresses.retain(|address| seen.insert(address.key()));
+    Ok(addresses)
+}
+
+fn too_deep(what: &str, address: &Mailbox) -> Unexpanded {
+    Unexpanded::TooDeep(format!(
+        "unreasonable virtual_alias_maps map {what} for {address}"
+    ))
+}
+
+/// The address with `@$myorigin` where it has no domain (postconf(5) append_at_myorigin).
+#[must_use]
+pub fn qualified(params: &Params, mut address: Mailbox) -> Mailbox {
+    if address.domain.is_empty() {
+        address.domain.clone_from(&params.myorigin);
+    }
+    address
+}
+
+/// The addresses that the tables have for `address`: `None` where no row is, or none that counts.
+async fn lookup(
+    params: &Params,
+    maps: &Maps,
+    address: &Mailbox,
+) -> Result<Option<Vec<Mailbox>>, Failed> {
+    let (local, domain) = (address.local.to_lowercase(), address.domain.to_lowercase());
+    let extension = params
+        .recipient_delimiter
+        .and_then(|delimiter| local.find(delimiter))
+        .filter(|&at| at > 0);
+    let mut keys = vec![(format!("{local}@{domain}"), None)];
+    if let Some(at) = extension {
+        keys.push((format!("{}@{domain}", &local[..at]), extension));
+    }
+    if domain.eq_ignore_ascii_case(&params.myorigin) {
+        // virtual(5): a bare name counts for the server's own domain.
+        keys.push((local.clone(), None));
+    }
+    keys.push((format!("@{domain}"), None));
+    for (key, extension) in keys {
+        let Some(value) = maps.get(&key).await? else {
+            continue;
+        };
+        let (user, unmatched) = match extension {
+            // Lower case may be longer than what was sent; then the extension is taken from it.
+            Some(at) => match address.local.get(..at).zip(address.local.get(at..)) {
+                Some(parts) => parts,
+                None => local.split_at(at),
+            },
+            None => (address.local.as_str(), ""),
+        };
+        let addresses = match value.trim().strip_prefix('@') {
+            // `@other`: the local part stays (oracle N08c).
+            Some(other) if !other.contains([',', ' ', '\t', '\n', '@']) => {
+                vec![Mailbox {
+                    local: user.to_owned(),
+                    domain: without_dot(other),
+                }]
+            }
+            _ => destinations(&value)
+                .into_iter()
+                .map(|found| qualified(params, with_extension(found, unmatched)))
+                .collect(),
+        };
+        if addresses.is_empty() {
+            log::line(
+                "cleanup",
+                &format!("warning: virtual_alias_maps lookup of {key} returns no address: ignored"),
+            );
+            continue;
+        }
+        return Ok(Some(addresses));
+    }
+    Ok(None)
+}
+
+/// postconf(5) propagate_unmatched_extensions: `user+ext` keeps `+ext` through `user`'s row.
+fn with_extension(mut address: Mailbox, extension: &str) -> Mailbox {
+    address.local.push_str(extension);
+    address
+}
+
+fn without_dot(domain: &str) -> String {
+    domain.strip_suffix('.').unwrap_or(domain).to_owned()
+}
+
+/// Takes a table's value apart: addresses between commas, semicolons and blanks, with display
+/// names, comments, groups and brackets of RFC 5322 §3.4 left out (oracle N15).
+#[must_use]
+pub fn destinations(value: &str) -> Vec<Mailbox> {
+    // A NUL ends the text, as it does for Postfix.
+    let value = value.split('\0').next().unwrap_or_default();
+    let (mut addresses, mut words) = (Vec::new(), Vec::new());
+    let mut letters = value.chars().peekable();
+    let mut word = String::new();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => word.push_str(&quoted(&mut letters)),
+            '(' => skip_comment(&mut letters),
+            '<' => {
+                // What stood before the bracket was a display name.
+                words.clear();
+                word = letters
+                    .by_ref()
+                    .take_while(|&letter| letter != '>')
+                    .collect();
+                words.push(std::mem::take(&mut word));
+            }
+            ',' | ';' => {
+                words.push(std::mem::take(&mut word));
+                addresses.append(&mut words);
+            }
+            ':' if letters.peek().is_none_or(|next| next.is_whitespace()) => {
+                // The name of a group.
+                words.clear();
+                word.clear();
+            }
+            letter if letter.is_whitespace() => words.push(std::mem::take(&mut word)),
+            letter => word.push(letter),
+        }
+    }
+    words.push(word);
+    addresses.append(&mut words);
+    addresses
+        .iter()
+        .filter_map(|word| mailbox(word.trim()))
+        .collect()
+}
+
+/// A quoted string, quotes kept, to its end.
+fn quoted(letters: &mut impl Iterator<Item = char>) -> String {
+    let mut text = String::from('"');
+    while let Some(letter) = letters.next() {
+        text.push(letter);
+        match letter {
+            '\\' => text.extend(letters.next()),
+            '"' => break,
+            _ => {}
+        }
+    }
+    text
+}
+
+fn skip_comment(letters: &mut impl Iterator<Item = char>) {
+    let mut depth = 1;
+    for letter in letters {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return;
+        }
+    }
+}
+
+/// An address without brackets, read with patience: the last `@` outside quotes divides it, quotes
+/// are taken off. Whatever it is, it is only ever an address. `None` for nothing.
+#[must_use]
+pub fn mailbox(text: &str) -> Option<Mailbox> {
+    let (mut parts, mut current) = (Vec::new(), String::new());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => {
+                let inner = quoted(&mut letters);
+                let inner = inner.strip_prefix('"').unwrap_or(&inner);
+                let mut inner = inner.strip_suffix('"').unwrap_or(inner).chars();
+                while let Some(letter) = inner.next() {
+                    current.extend(if letter == '\\' {
+                        inner.next()
+                    } else {
+                        Some(letter)
+                    });
+                }
+            }
+            '@' => parts.push(std::mem::take(&mut current)),
+            letter if letter.is_control() => {}
+            letter => current.push(letter),
+        }
+    }
+    let (local, domain) = if parts.is_empty() {
+        (current, String::new())
+    } else {
+        (parts.join("@"), without_dot(&current))
+    };
+    (!local.is_empty()).then_some(Mailbox { local, domain })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::comma_and_blank("a@x, b@x ,c@x", "a@x b@x c@x")]
+    #[case::line_ends("a@x\r\nb@x", "a@x b@x")]
+    #[case::semicolon("a@x; b@x", "a@x b@x")]
+    #[case::display_name("Some Name <a@x>", "a@x")]
+    #[case::quoted_display_name("\"A, B\" <a@x>, b@x", "a@x b@x")]
+    #[case::comment("(x (y)) a@x", "a@x")]
+    #[case::group("grp: a@x, b@x;", "a@x b@x")]
+    #[case::hash_is_an_address("a@x # b@x", "a@x # b@x")]
+    #[case::never_a_command(
+        "|/bin/cat, :include:/etc/hostname",
+        "|/bin/cat \":include:/etc/hostname\""
+    )]
+    #[case::two_ats("a@b@x", "\"a@b\"@x")]
+    #[case::quoted_local_part("\"a b\"@x", "\"a b\"@x")]
+    #[case::trailing_dot("a@x.", "a@x")]
+    #[case::nul("a@x\0b@x", "a@x")]
+    #[case::blanks("   ", "")]
+    #[case::only_a_comma(",", "")]
+    #[case::scheme("mailto:a@x", "\"mailto:a\"@x")]
+    fn a_destination_is_taken_apart(#[case] value: &str, #[case] addresses: &str) {
+        let found: Vec<String> = destinations(value)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found.join(" "), addresses);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_value_makes_it_panic(value in "\\PC{0,60}") {
+            destinations(&value);
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(local in "[a-z\"\\\\@ .+/|]{1,12}", domain in "[a-z.]{0,5}") {
+            let domain = domain.trim_end_matches('.').to_owned();
+            let written = Mailbox { local, domain };
+            proptest::prop_assume!(!(written.domain.is_empty() && written.local.contains('@')));
+            proptest::prop_assert_eq!(mailbox(&written.to_string()), Some(written));
+        }
+    }
 }

@@ -1,3 +1,427 @@
-//! Delivery.
+//! One round of delivery: every waiting recipient of a message is tried once.
+//!
+//! Recipients that share a Maildir, or a next hop, are one delivery. Deliveries of a round run side
+//! by side; what became of each is recorded as soon as it is known. A table that fails puts off
+//! (4.3.0), always: a database that is down bounces nothing.
 
+pub mod bounce;
+pub mod maildir;
+pub mod quota;
 pub mod smtp;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use vmaild_protocol::Mailbox;
+
+use crate::config::Params;
+use crate::log;
+use crate::policy::resolve::{self, Route};
+use crate::queue::file::{Reason, Record, State};
+use crate::queue::flush::Flusher;
+use crate::queue::schedule::Active;
+use crate::queue::{Content, Services};
+
+/// What deliveries share.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    maildir: Arc<maildir::Maildirs>,
+    smtp: Arc<smtp::Client>,
+    /// postconf(5) default_process_limit, for Maildirs and for next hops each.
+    maildir_slots: Arc<Semaphore>,
+    smtp_slots: Arc<Semaphore>,
+}
+
+/// What became of one delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is where it was to go.
+    Sent {
+        /// What the log and a success notice say.
+        reason: Reason,
+        /// The next hop promised to report success itself (RFC 3461 §5.2.2).
+        reported_there: bool,
+    },
+    /// Not now.
+    PutOff {
+        /// Why.
+        reason: Reason,
+        /// It was a lookup that failed: try again within seconds.
+        soon: bool,
+    },
+    /// Never.
+    Failed(Reason),
+}
+
+impl Verdict {
+    /// It is where it was to go, as far as this server can know.
+    pub(crate) fn sent(relay: &str, text: impl Into<String>) -> Self {
+        Self::Sent {
+            reason: Reason::new("2.0.0", relay, text),
+            reported_there: false,
+        }
+    }
+
+    /// Not now; with the ordinary distance.
+    pub(crate) fn put_off(status: &str, relay: &str, text: impl Into<String>) -> Self {
+        Self::PutOff {
+            reason: Reason::new(status, relay, text),
+            soon: false,
+        }
+    }
+
+    /// Never.
+    pub(crate) fn failed(status: &str, relay: &str, text: impl Into<String>) -> Self {
+        Self::Failed(Reason::new(status, relay, text))
+    }
+
+    /// A table could not be asked: not now, but soon again.
+    pub(crate) fn lookup(relay: &str, failed: &crate::tables::Failed) -> Self {
+        log::line("trivial-rewrite", &format!("warning: {failed}"));
+        let text = "address lookup failure";
+        Self::PutOff {
+            reason: Reason::new("4.3.0", relay, text),
+            soon: true,
+        }
+    }
+}
+
+impl Reason {
+    /// A reason of this server's own.
+    pub(crate) fn new(status: &str, relay: &str, text: impl Into<String>) -> Self {
+        Self {
+            status: status.to_owned(),
+            relay: relay.to_owned(),
+            mta: None,
+            reply: String::new(),
+            text: text.into(),
+        }
+    }
+}
+
+/// What became of the recipients of one delivery, by their index.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The log's program: `virtual`, `smtp`, `error`, `discard`.
+    program: &'static str,
+    verdicts: Vec<(usize, Verdict)>,
+    /// When the round began, and when the delivery itself did.
+    queued: Instant,
+    started: Instant,
+    /// How long it took until the next hop was ready.
+    connecting: Duration,
+}
+
+/// What one delivery needs to know of its message.
+#[derive(Debug, Clone)]
+pub(crate) struct Parcel {
+    pub(crate) record: Arc<Record>,
+    pub(crate) content: Content,
+    pub(crate) params: Arc<Params>,
+}
+
+impl Delivery {
+    /// Nothing is open yet.
+    pub(crate) fn new(services: &Services, flusher: Flusher) -> Self {
+        let limit = services.params.borrow().default_process_limit.max(1);
+        Self {
+            maildir: Arc::new(maildir::Maildirs::new(flusher)),
+            smtp: Arc::new(smtp::Client::new(services)),
+            maildir_slots: Arc::new(Semaphore::new(limit)),
+            smtp_slots: Arc::new(Semaphore::new(limit)),
+        }
+    }
+}
+
+/// Tries every waiting recipient once. True if a failed lookup was among the reasons.
+pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mut Active) -> bool {
+    let queued = Instant::now();
+    let parcel = Parcel {
+        record: Arc::new(active.record.clone()),
+        content: active.content.clone(),
+        params: params.clone(),
+    };
+    let mut soon = false;
+    let mut running: JoinSet<Report> = JoinSet::new();
+    let (mut boxes, mut hops) = (Groups::default(), Groups::default());
+    for (index, recipient) in parcel.record.recipients.iter().enumerate() {
+        if !recipient.is_waiting() {
+            continue;
+        }
+        let (program, verdict) = if recipient.expanded {
+            (
+                "cleanup",
+                Verdict::sent("none", "expanded to several addresses"),
+            )
+        } else {
+            match destination(params, &recipient.mailbox).await {
+                Destination::Maildir(path) => {
+                    boxes.add(path, index);
+                    continue;
+                }
+                Destination::Smtp(hop) => {
+                    hops.add(hop, index);
+                    continue;
+                }
+                Destination::Decided(program, verdict) => (program, verdict),
+            }
+        };
+        let report = Report::decided(program, vec![(index, verdict)], queued);
+        soon |= record(active, report);
+    }
+    for (path, recipients) in boxes.list {
+        let (maildirs, slots) = (delivery.maildir.clone(), delivery.maildir_slots.clone());
+        let parcel = parcel.clone();
+        running.spawn(async move {
+            let _slot = slots.acquire().await;
+            let started = Instant::now();
+            // One copy a mailbox: what becomes of the first is what becomes of all.
+            let verdict = match recipients.first() {
+                Some(&first) => maildirs.deliver(&parcel, first, &path).await,
+                None => return Report::decided("virtual", Vec::new(), queued),
+            };
+            let verdicts = recipients
+                .into_iter()
+                .map(|index| (index, verdict.clone()))
+                .collect();
+            Report {
+                started,
+                ..Report::decided("virtual", verdicts, queued)
+            }
+        });
+    }
+    let limit = params.smtp_destination_recipient_limit.max(1);
+    for (hop, recipients) in hops.list {
+        for recipients in recipients.chunks(limit) {
+            let (client, slots) = (delivery.smtp.clone(), delivery.smtp_slots.clone());
+            let (parcel, hop, recipients) = (parcel.clone(), hop.clone(), recipients.to_vec());
+            running.spawn(async move {
+                let _turn = client.turn(&hop).await;
+                let _slot = slots.acquire().await;
+                let started = Instant::now();
+                let (verdicts, connecting) = client.deliver(&parcel, &hop, &recipients).await;
+                Report {
+                    program: "smtp",
+                    verdicts,
+                    queued,
+                    started,
+                    connecting,
+                }
+            });
+        }
+    }
+    while let Some(report) = running.join_next().await {
+        match report {
+            Ok(report) => soon |= record(active, report),
+            // Its recipients are as they were: they wait for the next round.
+            Err(error) => log::line("qmgr", &format!("warning: a delivery ended early: {error}")),
+        }
+    }
+    soon
+}
+
+/// Recipients with the same destination, in the order of the first of each.
+#[derive(Debug)]
+struct Groups<K> {
+    list: Vec<(K, Vec<usize>)>,
+    places: HashMap<K, usize>,
+}
+
+impl<K> Default for Groups<K> {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            places: HashMap::new(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash> Groups<K> {
+    fn add(&mut self, key: K, index: usize) {
+        let place = *self.places.entry(key.clone()).or_insert_with(|| {
+            self.list.push((key, Vec::new()));
+            self.list.len() - 1
+        });
+        if let Some((_, indices)) = self.list.get_mut(place) {
+            indices.push(index);
+        }
+    }
+}
+
+/// What is to be done for a recipient.
+#[derive(Debug)]
+enum Destination {
+    /// A path below virtual_mailbox_base, as the table has it.
+    Maildir(String),
+    Smtp(smtp::NextHop),
+    /// Nothing: it is known already.
+    Decided(&'static str, Verdict),
+}
+
+async fn destination(params: &Params, mailbox: &Mailbox) -> Destination {
+    if mailbox.local.starts_with('-') || mailbox.domain.is_empty() {
+        // A leading dash is an option to some program somewhere (postconf(5) allow_min_user).
+        let verdict = Verdict::failed("5.1.3", "none", "bad address syntax");
+        return Destination::Decided("error", verdict);
+    }
+    let postmaster = mailbox.local.eq_ignore_ascii_case("postmaster")
+        && mailbox.domain.eq_ignore_ascii_case(&params.myorigin);
+    let route = match resolve::route(params, mailbox).await {
+        Ok(route) => route,
+        Err(failed) => {
+            return Destination::Decided("error", Verdict::lookup("none", &failed));
+        }
+    };
+    match route {
+        // There is no local(8): the server's own postmaster has a Maildir (RFC 5321 §4.5.1).
+        Route::Smtp { nexthop, .. }
+            if postmaster && nexthop.eq_ignore_ascii_case(&params.myorigin) =>
+        {
+            Destination::Maildir("postmaster/".to_owned())
+        }
+        Route::Mailbox => {
+            let found = params
+                .virtual_mailbox_maps
+                .find(&mailbox.local, &mailbox.domain, params.recipient_delimiter)
+                .await;
+            match found {
+                Ok(Some(path)) => Destination::Maildir(path),
+                Ok(None) if postmaster => Destination::Maildir("postmaster/".to_owned()),
+                Ok(None) => {
+                    let text = format!("unknown user: \"{}\"", mailbox.key());
+                    Destination::Decided("virtual", Verdict::failed("5.1.1", "virtual", text))
+                }
+                Err(failed) => Destination::Decided("virtual", Verdict::lookup("virtual", &failed)),
+            }
+        }
+        Route::Smtp { nexthop, port } => Destination::Smtp(smtp::NextHop { nexthop, port }),
+        Route::Error { status, text } => {
+            let verdict = if status.starts_with('4') {
+                Verdict::put_off(&status, "none", text)
+            } else {
+                Verdict::failed(&status, "none", text)
+            };
+            Destination::Decided("error", verdict)
+        }
+        Route::Discard => {
+            let verdict = Verdict::sent("none", mailbox.domain.clone());
+            Destination::Decided("discard", verdict)
+        }
+        Route::Unknown(transport) => {
+            log::line(
+                "qmgr",
+                &format!("warning: no transport {transport:?} for {mailbox}"),
+            );
+            let verdict = Verdict::put_off("4.3.0", "none", "mail transport unavailable");
+            Destination::Decided("error", verdict)
+        }
+    }
+}
+
+impl Report {
+    fn decided(program: &'static str, verdicts: Vec<(usize, Verdict)>, queued: Instant) -> Self {
+        let (started, connecting) = (Instant::now(), Duration::ZERO);
+        Self {
+            program,
+            verdicts,
+            queued,
+            started,
+            connecting,
+        }
+    }
+}
+
+/// Logs and records what became of recipients. True if a failed lookup was among the reasons.
+fn record(active: &mut Active, report: Report) -> bool {
+    let mut soon = false;
+    let mut changes = Vec::new();
+    for (index, verdict) in report.verdicts {
+        let Some(recipient) = active.record.recipients.get(index) else {
+            continue;
+        };
+        let (word, reason) = match &verdict {
+            Verdict::Sent { reason, .. } => ("sent", reason),
+            Verdict::PutOff { reason, .. } => ("deferred", reason),
+            Verdict::Failed(reason) => ("bounced", reason),
+        };
+        let original = if recipient.original.key() == recipient.mailbox.key() {
+            String::new()
+        } else {
+            format!(" orig_to=<{}>,", recipient.original)
+        };
+        let arrival = SystemTime::now()
+            .duration_since(active.record.arrival())
+            .unwrap_or_default();
+        let in_round = report.queued.elapsed();
+        let working = report.started.elapsed();
+        log::line(
+            report.program,
+            &format!(
+                "{}: to=<{}>,{original} relay={}, delay={}, delays={}/{}/{}/{}, dsn={}, status={word} ({})",
+                active.record.id,
+                recipient.mailbox,
+                reason.relay,
+                seconds(arrival),
+                seconds(arrival.saturating_sub(in_round)),
+                seconds(in_round.saturating_sub(working)),
+                seconds(report.connecting),
+                seconds(working.saturating_sub(report.connecting)),
+                reason.status,
+                reason.text,
+            ),
+        );
+        let wants_success = recipient.notify.is_some_and(|notify| notify.success);
+        let state = match verdict {
+            Verdict::Sent {
+                reason,
+                reported_there: false,
+            } if wants_success => State::Sent(reason),
+            Verdict::Sent { .. } => State::Done,
+            Verdict::PutOff {
+                reason,
+                soon: quickly,
+            } => {
+                soon |= quickly;
+                State::PutOff(reason)
+            }
+            Verdict::Failed(reason) => State::Failed(reason),
+        };
+        changes.push((index, state));
+    }
+    active.mark(changes);
+    soon
+}
+
+/// A delay as Postfix logs it: two significant digits, nothing below a hundredth of a second.
+fn seconds(delay: Duration) -> String {
+    let value = delay.as_secs_f64();
+    match value {
+        ..0.005 => "0".to_owned(),
+        ..1.0 => {
+            let text = format!("{value:.2}");
+            text.strip_suffix('0').unwrap_or(&text).to_owned()
+        }
+        ..10.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(0, "0")]
+    #[case(13, "0.01")]
+    #[case(100, "0.1")]
+    #[case(1234, "1.2")]
+    #[case(12_345, "12")]
+    fn delays_have_two_significant_digits(#[case] milliseconds: u64, #[case] text: &str) {
+        assert_eq!(seconds(Duration::from_millis(milliseconds)), text);
+    }
+}

@@ -15,6 +15,7 @@
 //! | `message` | the headers that the server adds; loops by hop count |
 //! | `queue` | a message on disk from its 250 until nothing is left to do |
 //! | `delivery` | Maildir, quota, next hop, bounce |
+//! | `privileges` | from root to the user that owns the mailboxes |
 //! | `log` | log lines as Postfix writes them |
 //! | `server` | the parts put together; start, reload, drain |
 
@@ -27,7 +28,10 @@ pub mod listener;
 pub mod log;
 pub mod message;
 pub mod policy;
+mod privileges;
 pub mod queue;
 pub mod server;
 pub mod tables;
 pub mod tls;
+
+pub use server::run;

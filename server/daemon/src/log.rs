@@ -2,8 +2,172 @@
 //!
 //! `Nov 23 01:02:03 host postfix/smtpd[123]: ...`, to standard error or to postconf(5)
 //! maillog_file. Client data in a line is made harmless: control and non-ASCII bytes become `?`.
+//!
+//! Nobody waits for the log: once `start` was called, lines go to a thread of their own, and when
+//! it cannot keep up, lines are dropped and counted rather than mail held up.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+
+/// Lines that may wait for a slow disk or terminal before lines are dropped.
+const WAITING_LINES: usize = 16_384;
+
+static WRITER: OnceLock<SyncSender<Entry>> = OnceLock::new();
+static TARGET: Mutex<Target> = Mutex::new(Target::Stderr);
+
+#[derive(Debug)]
+enum Target {
+    Stderr,
+    Stdout,
+    File(File, PathBuf),
+}
+
+enum Entry {
+    Line(String),
+    /// Answered once everything before it was written.
+    Flush(SyncSender<()>),
+    Reopen,
+}
 
 /// One line from the program `program` (`smtpd`, `cleanup`, `qmgr`, `virtual`, `smtp`, `bounce`).
 pub fn line(program: &str, text: &str) {
-    let _ = (program, text);
+    let text = harmless(text);
+    let pid = std::process::id();
+    let line = match program {
+        "" => format!("postfix[{pid}]: {text}\n"),
+        _ => format!("postfix/{program}[{pid}]: {text}\n"),
+    };
+    match WRITER.get() {
+        // A full channel means that the target does not keep up; mail goes on without the line.
+        Some(writer) => drop(writer.try_send(Entry::Line(line))),
+        None => write(&[line]),
+    }
+}
+
+/// Text that cannot forge a line or upset a terminal: printable ASCII stays, the rest becomes `?`.
+#[must_use]
+pub fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c == ' ' || c.is_ascii_graphic() {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect()
+}
+
+/// Chooses where lines go (postconf(5) maillog_file; `None` is standard error).
+pub fn open(path: Option<&Path>) -> io::Result<()> {
+    let target = match path {
+        None => Target::Stderr,
+        Some(path) if path == Path::new("/dev/stdout") => Target::Stdout,
+        Some(path) => Target::File(append(path)?, path.to_owned()),
+    };
+    *TARGET.lock().unwrap_or_else(PoisonError::into_inner) = target;
+    Ok(())
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// Starts the writing thread. Not before privileges were given up: a thread keeps its own.
+pub fn start() {
+    let (sender, receiver) = sync_channel(WAITING_LINES);
+    if WRITER.set(sender).is_ok() {
+        // Without the thread, lines wait in the channel and are dropped; mail is served all the same.
+        let _ = thread::Builder::new()
+            .name("log".into())
+            .spawn(move || pump(&receiver));
+    }
+}
+
+/// Waits until everything logged so far was written.
+pub fn flush() {
+    if let Some(writer) = WRITER.get() {
+        let (done, written) = sync_channel(1);
+        if writer.send(Entry::Flush(done)).is_ok() {
+            let _ = written.recv();
+        }
+    }
+}
+
+/// Opens maillog_file anew, after a log rotation (SIGHUP).
+pub fn reopen() {
+    if let Some(writer) = WRITER.get() {
+        let _ = writer.try_send(Entry::Reopen);
+    }
+}
+
+fn pump(receiver: &Receiver<Entry>) {
+    while let Ok(first) = receiver.recv() {
+        let mut lines = Vec::new();
+        let mut done = Vec::new();
+        // Everything that has gathered goes out in one write.
+        for entry in std::iter::once(first).chain(receiver.try_iter().take(1000)) {
+            match entry {
+                Entry::Line(line) => lines.push(line),
+                Entry::Flush(sender) => done.push(sender),
+                Entry::Reopen => {
+                    write(&lines);
+                    lines.clear();
+                    let mut target = TARGET.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Target::File(file, path) = &mut *target
+                        && let Ok(fresh) = append(path)
+                    {
+                        *file = fresh;
+                    }
+                }
+            }
+        }
+        write(&lines);
+        for sender in done {
+            let _ = sender.send(());
+        }
+    }
+}
+
+fn write(lines: &[String]) {
+    let now = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
+    let host = host();
+    let lines: Vec<_> = lines
+        .iter()
+        .map(|line| format!("{now} {host} {line}"))
+        .collect();
+    let text = lines.concat();
+    let mut target = TARGET.lock().unwrap_or_else(PoisonError::into_inner);
+    // There is nowhere to report that the log itself failed.
+    let _ = match &mut *target {
+        Target::Stderr => io::stderr().lock().write_all(text.as_bytes()),
+        Target::Stdout => io::stdout().lock().write_all(text.as_bytes()),
+        Target::File(file, _) => file.write_all(text.as_bytes()),
+    };
+}
+
+/// The machine's name without its domain, as syslog writes it.
+fn host() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let name = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
+        harmless(name.split('.').next().unwrap_or_default())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn a_client_cannot_forge_a_log_line() {
+        assert_eq!(harmless("<a\r\nb\u{e9}\u{1b}[2J@x>"), "<a??b??[2J@x>");
+    }
 }

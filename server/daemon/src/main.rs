@@ -1,2 +1,5 @@
-//! vmaild
-fn main(){}
+//! `vmaild`: the program. Everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    vmaild::run(std::env::args_os())
+}

@@ -1,1 +1,316 @@
-//! message
+//! What the server makes of a message's text: the trace header, and content as it is stored.
+//!
+//! Stored content has LF line ends and ends with one; a CR that ends no line becomes a blank, so
+//! that nothing the server sends later can be taken for another line end (cleanup(8)
+//! cleanup_replace_stray_cr_lf). Of the client's headers only those that belong to delivery are
+//! removed (postconf(5) message_drop_headers); all others stay as they came.
+
+use jiff::Zoned;
+use vmaild_protocol::Envelope;
+
+use crate::queue::Origin;
+
+/// postconf(5) message_drop_headers: they are the delivering server's to write, or nobody's.
+const DROPPED: [&str; 4] = ["bcc", "content-length", "resent-bcc", "return-path"];
+
+/// A header line is looked at as a whole up to this length; of a longer one only its beginning.
+const HEADER_LINE_LIMIT: usize = 64 * 1024;
+
+/// `Sun, 22 Nov 2026 13:14:59 +0000 (UTC)` (RFC 5322 §3.3).
+#[must_use]
+pub fn date(when: &Zoned) -> String {
+    when.strftime("%a, %d %b %Y %H:%M:%S %z (%Z)").to_string()
+}
+
+/// The trace header of a message that came by SMTP (RFC 5321 §4.4).
+///
+/// `for` stands there with a single recipient only: with several it would tell each about the
+/// others (RFC 5321 §7.2).
+#[must_use]
+pub fn received(
+    (myhostname, mail_name): (&str, &str),
+    origin: &Origin,
+    envelope: &Envelope,
+    id: &str,
+    when: &Zoned,
+) -> String {
+    let helo = if envelope.helo.is_empty() {
+        &origin.client_name
+    } else {
+        &envelope.helo
+    };
+    let mut header = format!("Received: from {} (", harmless(helo));
+    header.push_str(&format!("{} [", harmless(&origin.client_name)));
+    match origin.client {
+        std::net::IpAddr::V6(client) => header.push_str(&format!("IPv6:{client}])\n")),
+        std::net::IpAddr::V4(client) => header.push_str(&format!("{client}])\n")),
+    }
+    if let Some(tls) = &origin.tls {
+        header.push_str(&format!("\t({})\n", harmless(tls)));
+    }
+    header.push_str(&format!(
+        "\tby {myhostname} ({mail_name}) with {} id {id}",
+        envelope.protocol
+    ));
+    match envelope.recipients.as_slice() {
+        [only] => header.push_str(&format!("\n\tfor <{}>; {}\n", only.mailbox, date(when))),
+        _ => header.push_str(&format!(";\n\t{}\n", date(when))),
+    }
+    header
+}
+
+/// The trace header of a message that the server itself wrote.
+#[must_use]
+pub fn received_here((myhostname, mail_name): (&str, &str), id: &str, when: &Zoned) -> String {
+    format!(
+        "Received: by {myhostname} ({mail_name})\n\tid {id}; {}\n",
+        date(when)
+    )
+}
+
+/// A client's word in a header of ours: no blanks, brackets or control characters of its own.
+fn harmless(word: &str) -> String {
+    let safe = |letter: char| match letter {
+        '(' | ')' | '<' | '>' | '"' | ';' | ' ' => '?',
+        letter if letter.is_control() => '?',
+        letter => letter,
+    };
+    // TLS comments and address literals are the server's or harmless.
+    word.chars().take(255).map(safe).collect()
+}
+
+/// Where in the message the filter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Before the first line.
+    Start,
+    /// In the header, after a line that is kept or dropped.
+    Header { dropped: bool },
+    /// The rest of an over-long header line, kept or dropped.
+    LongLine { dropped: bool },
+    /// After the header.
+    Body,
+}
+
+/// Turns content as it came into content as it is stored.
+#[derive(Debug)]
+pub struct Filter {
+    part: Part,
+    /// The line of the header that is not yet complete.
+    line: Vec<u8>,
+    /// Carriage returns seen of which it is not yet known what follows.
+    returns: usize,
+    /// The last octet written.
+    last: u8,
+    /// Received headers so far (RFC 5321 §6.3).
+    pub hops: usize,
+    /// The message's Message-ID, for the log.
+    pub message_id: String,
+    /// An octet beyond ASCII was seen.
+    pub eight_bit: bool,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            part: Part::Start,
+            line: Vec::new(),
+            returns: 0,
+            last: b'\n',
+            hops: 0,
+            message_id: String::new(),
+            eight_bit: false,
+        }
+    }
+}
+
+impl Filter {
+    /// Appends to `stored` what these octets become; they may be cut anywhere.
+    pub fn write(&mut self, octets: &[u8], stored: &mut Vec<u8>) {
+        self.eight_bit |= !octets.is_ascii();
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let run = rest
+                .iter()
+                .position(|&octet| octet == b'\r')
+                .unwrap_or(rest.len());
+            let (plain, behind) = rest.split_at(run);
+            if let Some(&first) = plain.first() {
+                // CRs directly before a line end belong to it; any other is a blank.
+                let returns = std::mem::take(&mut self.returns);
+                if first != b'\n' {
+                    (0..returns).for_each(|_| self.lines(b" ", stored));
+                }
+                self.lines(plain, stored);
+            }
+            rest = match behind {
+                [] => behind,
+                [_, more @ ..] => {
+                    self.returns += 1;
+                    more
+                }
+            };
+        }
+    }
+
+    /// The end: the last line is ended where it was not.
+    pub fn end(&mut self, stored: &mut Vec<u8>) {
+        for _ in 0..std::mem::take(&mut self.returns) {
+            self.lines(b" ", stored);
+        }
+        if !self.line.is_empty() || self.last != b'\n' {
+            self.lines(b"\n", stored);
+        }
+    }
+
+    /// Octets without CR.
+    fn lines(&mut self, octets: &[u8], stored: &mut Vec<u8>) {
+        let mut rest = octets;
+        while self.part != Part::Body && !rest.is_empty() {
+            let end = rest
+                .iter()
+                .position(|&octet| octet == b'\n')
+                .map_or(rest.len(), |at| at + 1);
+            let (piece, behind) = rest.split_at(end);
+            rest = behind;
+            let complete = piece.ends_with(b"\n");
+            if let Part::LongLine { dropped } = self.part {
+                if !dropped {
+                    stored.extend_from_slice(piece);
+                }
+                if complete {
+                    self.part = Part::Header { dropped };
+                }
+                continue;
+            }
+            self.line.extend_from_slice(piece);
+            if complete || self.line.len() > HEADER_LINE_LIMIT {
+                let line = std::mem::take(&mut self.line);
+                self.header_line(&line, stored);
+                if let (Part::Header { dropped }, false) = (self.part, complete) {
+                    self.part = Part::LongLine { dropped };
+                }
+            }
+        }
+        stored.extend_from_slice(rest);
+        self.last = stored.last().copied().unwrap_or(b'\n');
+    }
+
+    /// A line before the body: a header, its continuation, the empty line, or body already.
+    fn header_line(&mut self, line: &[u8], stored: &mut Vec<u8>) {
+        let continued = matches!(line.first(), Some(b' ' | b'\t'));
+        match self.part {
+            _ if line == b"\n" => self.part = Part::Body,
+            Part::Header { dropped: true } if continued => return,
+            Part::Header { .. } if continued => {}
+            Part::Start if line.starts_with(b"From ") || line.starts_with(b">From ") => {
+                // The separator of an mbox file: not a header, but not the sender's text either.
+                stored.extend_from_slice(b"X-Mailbox-Line: ");
+                self.part = Part::Header { dropped: false };
+            }
+            _ => match header_name(line) {
+                Some(name) => {
+                    let dropped = DROPPED.contains(&name.as_str());
+                    self.part = Part::Header { dropped };
+                    self.hops += usize::from(name == "received");
+                    if name == "message-id" && self.message_id.is_empty() {
+                        let value = line.get(name.len() + 1..).unwrap_or_default();
+                        self.message_id = String::from_utf8_lossy(value).trim().to_owned();
+                    }
+                    if dropped {
+                        return;
+                    }
+                }
+                None => {
+                    // Text without a header before it: the empty line that was left out.
+                    stored.push(b'\n');
+                    self.part = Part::Body;
+                }
+            },
+        }
+        stored.extend_from_slice(line);
+    }
+}
+
+/// The name of the header that a line begins, in lower case (RFC 5322 §2.2).
+fn header_name(line: &[u8]) -> Option<String> {
+    let colon = line.iter().position(|&octet| octet == b':')?;
+    let name = std::str::from_utf8(line.get(..colon)?)
+        .ok()?
+        .trim_end_matches([' ', '\t']);
+    let printable = !name.is_empty() && name.bytes().all(|octet| (b'!'..=b'~').contains(&octet));
+    printable.then(|| name.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn stored(pieces: &[&[u8]]) -> Vec<u8> {
+        let (mut filter, mut stored) = (Filter::default(), Vec::new());
+        pieces
+            .iter()
+            .for_each(|piece| filter.write(piece, &mut stored));
+        filter.end(&mut stored);
+        stored
+    }
+
+    #[rstest]
+    #[case::nothing("", "")]
+    #[case::crlf_becomes_lf("A: b\r\n\r\nx\r\n", "A: b\n\nx\n")]
+    #[case::stray_cr_is_a_blank("\r\na\rb\r\r\nc\n", "\na b\nc\n")]
+    #[case::last_line_is_ended("A: b\r\n\r\nx", "A: b\n\nx\n")]
+    #[case::header_alone_is_ended("A: b", "A: b\n")]
+    #[case::text_without_header("just text\r\nB: c\r\n", "\njust text\nB: c\n")]
+    #[case::folded_first_line(" folded\r\n", "\n folded\n")]
+    #[case::delivery_headers_go(
+        "Return-Path: <a@b>\r\nBcc: x,\r\n y\r\nTo: z\r\n\r\nBcc: stays\r\n",
+        "To: z\n\nBcc: stays\n"
+    )]
+    #[case::mbox_line(
+        "From me Thu\r\nTo: z\r\n\r\n",
+        "X-Mailbox-Line: From me Thu\nTo: z\n\n"
+    )]
+    #[case::text_inside_the_header("To: z\r\nno header\r\n", "To: z\n\nno header\n")]
+    fn content_is_stored_with_line_feeds(#[case] came: &str, #[case] becomes: &str) {
+        assert_eq!(
+            String::from_utf8(stored(&[came.as_bytes()])).unwrap(),
+            becomes
+        );
+    }
+
+    #[test]
+    fn received_headers_are_counted_and_continuations_are_not() {
+        let mut filter = Filter::default();
+        let came = b"Received: a\r\n Received: b\r\nreceived : c\r\n\r\nReceived: body\r\n";
+        filter.write(came, &mut Vec::new());
+        assert_eq!(filter.hops, 2);
+    }
+
+    #[test]
+    fn a_header_line_without_end_is_passed_on_in_pieces() {
+        let long = [b"X: ".as_slice(), &[b'x'; 300_000], b"\r\n\r\nbody\r\n"].concat();
+        let expected = [b"X: ".as_slice(), &[b'x'; 300_000], b"\n\nbody\n"].concat();
+        assert_eq!(stored(&[&long]), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn cutting_the_input_anywhere_changes_nothing(
+            text in "[A-Za-z: \r\n]{0,80}", cut in 0usize..80
+        ) {
+            let (a, b) = text.as_bytes().split_at(cut.min(text.len()));
+            prop_assert_eq!(stored(&[a, b]), stored(&[text.as_bytes()]));
+        }
+
+        #[test]
+        fn no_carriage_return_is_ever_stored(text in "[a:\r\n]{0,40}") {
+            let stored = stored(&[text.as_bytes()]);
+            prop_assert!(!stored.contains(&b'\r'));
+            prop_assert!(stored.is_empty() || stored.ends_with(b"\n"));
+        }
+    }
+}

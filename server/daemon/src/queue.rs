@@ -2,21 +2,50 @@
 //!
 //! It promises: when `commit` returns, the message survives a power cut (file and folder were
 //! flushed; several messages may share one flush). What is on disk when the server starts is
-//! taken up again. Every recipient ends as delivered, bounced or discarded, each once.
+//! taken up again. Every recipient ends as delivered, bounced or discarded, each once; after a
+//! crash in the moment between a delivery and its record, that one delivery may be repeated.
+//!
+//! | folder of queue_directory | what is in it |
+//! |---|---|
+//! | `active/` | one file a message, named by its queue id (`file`) |
+//! | `hold/` | messages that an administrator took out of delivery (`tool`) |
+//! | `corrupt/` | files that are not what was written; never deleted, never delivered |
 
-use std::io;
+pub mod file;
+pub mod flush;
+pub mod schedule;
+pub mod tool;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::{Timestamp, Zoned, tz::TimeZone};
 use tokio::sync::watch;
-use vmaild_protocol::Envelope;
+use tokio::task::spawn_blocking;
+use vmaild_protocol::session::Notify;
+use vmaild_protocol::{Envelope, ReversePath};
 
+use self::file::{Recipient, Record, State};
+use self::flush::Flusher;
+use self::schedule::Schedule;
 use crate::config::Params;
+use crate::delivery::Delivery;
 use crate::delivery::smtp::Handshake;
+use crate::message::{self, Filter};
+use crate::{aliases, log};
 
-/// Ten or so upper-case hexadecimal digits, as in `queued as 3F2A9C01B7`.
+/// Ten or so upper-case hexadecimal digits, as in `queued as 64A5C0B1F2E37`.
 pub type QueueId = String;
+
+/// A message up to this size waits in memory for its end; a longer one in an unnamed file.
+const MEMORY_LIMIT: usize = 256 * 1024;
 
 /// What the connection knows about where a message came from, for Received and the log.
 #[derive(Debug, Clone)]
@@ -25,7 +54,7 @@ pub struct Origin {
     pub client: IpAddr,
     /// The client's name, `unknown` where it was not looked up.
     pub client_name: String,
-    /// TLS version and cipher, for the Received header.
+    /// TLS version and cipher, for the Received header (postconf(5) smtpd_tls_received_header).
     pub tls: Option<String>,
 }
 
@@ -37,7 +66,7 @@ pub enum Untaken {
     Storage(#[from] io::Error),
     /// Aliases could not be expanded: 451 4.3.0 or 451 4.6.0.
     #[error(transparent)]
-    Aliases(#[from] crate::aliases::Unexpanded),
+    Aliases(#[from] aliases::Unexpanded),
     /// Too many Received headers: 554 5.4.0 (postconf(5) hopcount_limit).
     #[error("too many hops")]
     TooManyHops,
@@ -61,33 +90,164 @@ pub struct Services {
 
 /// The queue of a running server. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Queue {}
+pub struct Queue {
+    inner: Arc<Inner>,
+}
+
+/// What all handles of a queue share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    params: watch::Receiver<Arc<Params>>,
+    directory: PathBuf,
+    /// `active/`, open, to be flushed.
+    folder: Arc<File>,
+    flusher: Flusher,
+    last_id: AtomicU64,
+    pub(crate) delivery: Delivery,
+    schedule: Schedule,
+}
+
+/// The text of a message in the queue.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// A small message that has just come.
+    Memory(Arc<[u8]>),
+    /// In a file, from an offset on.
+    File {
+        /// The file.
+        file: Arc<File>,
+        /// Where the content begins.
+        at: u64,
+        /// Its octets.
+        size: u64,
+    },
+}
+
+impl Content {
+    /// Reads it from its beginning.
+    #[must_use]
+    pub fn reader(&self) -> ContentReader {
+        ContentReader {
+            content: self.clone(),
+            done: 0,
+        }
+    }
+}
+
+/// Reads content; several may read the same one at once.
+#[derive(Debug)]
+pub struct ContentReader {
+    content: Content,
+    done: u64,
+}
+
+impl Read for ContentReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match &self.content {
+            Content::Memory(octets) => {
+                let mut rest = octets.get(self.done as usize..).unwrap_or_default();
+                rest.read(buffer)?
+            }
+            Content::File { file, at, size } => {
+                let left = usize::try_from(size - self.done).unwrap_or(usize::MAX);
+                let wanted = buffer.len().min(left);
+                let count = file.read_at(&mut buffer[..wanted], at + self.done)?;
+                if count == 0 && wanted > 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                count
+            }
+        };
+        self.done += count as u64;
+        Ok(count)
+    }
+}
 
 /// A message that is being received; dropped before `commit`, it leaves nothing behind.
 #[derive(Debug)]
-pub struct Incoming {}
+pub struct Incoming {
+    queue: Queue,
+    id: QueueId,
+    arrived: u64,
+    filter: Filter,
+    /// Stored content that is not yet in `spilled`.
+    buffer: Vec<u8>,
+    /// Content of a long message, in a file without a name.
+    spilled: Option<Arc<File>>,
+    /// Octets in `spilled`.
+    spilled_size: u64,
+    /// Octets that came.
+    came: u64,
+}
 
 impl Queue {
     /// Opens queue_directory (made where it is missing), takes up what is in it and begins to
     /// deliver. Must be called inside the tokio runtime.
     pub async fn open(services: Services) -> Result<Self, io::Error> {
-        let _ = services;
-        Ok(Self {})
+        let directory = services.params.borrow().queue_directory.clone();
+        let (directory, folder) = spawn_blocking(move || {
+            for name in ["active", "hold", "corrupt"] {
+                let path = directory.join(name);
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&path)
+                    .map_err(|error| {
+                        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+                    })?;
+            }
+            let folder = File::open(directory.join("active"))?;
+            Ok::<_, io::Error>((directory, folder))
+        })
+        .await??;
+        let flusher = Flusher::start()?;
+        let inner = Arc::new(Inner {
+            params: services.params.clone(),
+            directory,
+            folder: Arc::new(folder),
+            flusher: flusher.clone(),
+            last_id: AtomicU64::new(0),
+            delivery: Delivery::new(&services, flusher),
+            schedule: Schedule::default(),
+        });
+        schedule::take_up(&inner).await?;
+        tokio::spawn(schedule::run(inner.clone()));
+        Ok(Self { inner })
     }
 
     /// Retries everything that is put off, now.
-    pub fn flush(&self) {}
+    pub fn flush(&self) {
+        self.inner.schedule.flush();
+    }
 
     /// Starts no more deliveries, and waits for those under way for `limit` at most. What is not
     /// finished stays on disk and is taken up at the next start.
     pub async fn drain(&self, limit: Duration) {
-        let _ = limit;
+        self.inner.schedule.drain(limit).await;
     }
 
     /// Begins a message: assigns its queue id.
+    // Nothing waits here today; that it may is part of the seam.
+    #[allow(
+        clippy::unused_async,
+        reason = "a queue that reserves space here would have to wait"
+    )]
     pub async fn begin(&self, origin: Origin, envelope: &Envelope) -> Result<Incoming, Untaken> {
-        let _ = (origin, envelope);
-        Ok(Incoming {})
+        let params = self.inner.params();
+        let (id, arrived) = self.inner.next_id();
+        let host = (params.myhostname.as_str(), params.mail_name.as_str());
+        let when = zoned(arrived);
+        let trace = message::received(host, &origin, envelope, &id, &when);
+        Ok(Incoming {
+            queue: self.clone(),
+            id,
+            arrived,
+            filter: Filter::default(),
+            buffer: trace.into_bytes(),
+            spilled: None,
+            spilled_size: 0,
+            came: 0,
+        })
     }
 }
 
@@ -95,19 +255,243 @@ impl Incoming {
     /// The queue id, for the log and for `queued as`.
     #[must_use]
     pub fn id(&self) -> &str {
-        ""
+        &self.id
     }
 
     /// Appends content (lines ended by CRLF, cut anywhere).
     pub async fn write(&mut self, content: &[u8]) -> Result<(), Untaken> {
-        let _ = content;
+        self.came += content.len() as u64;
+        let limit = self.queue.inner.params().message_size_limit;
+        if limit > 0 && self.came > limit {
+            return Err(Untaken::TooBig);
+        }
+        self.filter.write(content, &mut self.buffer);
+        if self.buffer.len() > MEMORY_LIMIT {
+            self.spill().await?;
+        }
+        Ok(())
+    }
+
+    /// Moves what is in memory to the unnamed file.
+    async fn spill(&mut self) -> io::Result<()> {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.spilled_size += buffer.len() as u64;
+        let spilled = self.spilled.take();
+        let path = self.queue.inner.directory.join(format!("{}.part", self.id));
+        let file = spawn_blocking(move || {
+            let file = match spilled {
+                Some(file) => file,
+                None => {
+                    // Without its name it is gone by itself when it is closed, however that comes.
+                    let file = File::options()
+                        .read(true)
+                        .append(true)
+                        .create_new(true)
+                        .open(&path)?;
+                    fs::remove_file(&path)?;
+                    Arc::new(file)
+                }
+            };
+            (&*file).write_all(&buffer)?;
+            Ok::<_, io::Error>(file)
+        })
+        .await??;
+        self.spilled = Some(file);
         Ok(())
     }
 
     /// Expands aliases, makes the message durable and hands it to delivery. Only now may the
     /// client hear 250.
-    pub async fn commit(self, envelope: &Envelope) -> Result<QueueId, Untaken> {
-        let _ = envelope;
-        Ok(String::new())
+    pub async fn commit(mut self, envelope: &Envelope) -> Result<QueueId, Untaken> {
+        let params = self.queue.inner.params();
+        self.filter.end(&mut self.buffer);
+        // The server's own Received counts (oracle D12).
+        if self.filter.hops + 1 >= params.hopcount_limit {
+            return Err(Untaken::TooManyHops);
+        }
+        let recipients = expand_all(&params, &self.id, envelope).await?;
+        log::line(
+            "cleanup",
+            &format!("{}: message-id={}", self.id, self.filter.message_id),
+        );
+        let mut record = Record {
+            id: self.id.clone(),
+            arrived: self.arrived,
+            sender: envelope.reverse_path.clone(),
+            ret: envelope.ret,
+            envid: envelope.envid.clone(),
+            eight_bit: envelope.eight_bit,
+            smtputf8: envelope.smtputf8,
+            size: self.spilled_size + self.buffer.len() as u64,
+            recipients,
+            warned: false,
+        };
+        if let ReversePath::Mailbox(sender) = &mut record.sender {
+            *sender = aliases::qualified(&params, sender.clone());
+        }
+        let content = match self.spilled.take() {
+            None => Content::Memory(self.buffer.into()),
+            Some(file) => {
+                let buffer = std::mem::take(&mut self.buffer);
+                let (size, at) = (self.spilled_size + buffer.len() as u64, 0);
+                let file = spawn_blocking(move || (&*file).write_all(&buffer).map(|()| file));
+                Content::File {
+                    file: file.await.map_err(io::Error::from)??,
+                    at,
+                    size,
+                }
+            }
+        };
+        self.queue.inner.store(record, content).await?;
+        Ok(self.id)
     }
+}
+
+/// The final recipients of an envelope.
+async fn expand_all(
+    params: &Params,
+    id: &str,
+    envelope: &Envelope,
+) -> Result<Vec<Recipient>, Untaken> {
+    let (mut recipients, mut seen) = (Vec::new(), HashSet::new());
+    for recipient in &envelope.recipients {
+        let expanded = aliases::expand(params, &recipient.mailbox)
+            .await
+            .inspect_err(|error| {
+                log::line(
+                    "cleanup",
+                    &format!("{id}: warning: {error} -- message not accepted"),
+                );
+            })?;
+        let mut notify = recipient.notify;
+        let success = notify.is_some_and(|notify| notify.success);
+        let entry = |mailbox, notify, expanded| Recipient {
+            mailbox,
+            original: recipient.mailbox.clone(),
+            notify,
+            orcpt: recipient.orcpt.clone(),
+            expanded,
+            state: State::New,
+        };
+        if success && expanded.len() > 1 {
+            // Many cannot each report success: the sender hears once that it was expanded
+            // (RFC 3461 §5.2.7.3), and of what fails later.
+            let only_success = Notify {
+                success: true,
+                ..Notify::default()
+            };
+            recipients.push(entry(recipient.mailbox.clone(), Some(only_success), true));
+            notify = notify.map(|notify| Notify {
+                success: false,
+                ..notify
+            });
+        }
+        for mailbox in expanded {
+            if seen.insert((mailbox.key(), recipient.mailbox.key())) {
+                recipients.push(entry(mailbox, notify, false));
+            }
+        }
+    }
+    Ok(recipients)
+}
+
+impl Inner {
+    /// The configuration as it is now.
+    pub(crate) fn params(&self) -> Arc<Params> {
+        self.params.borrow().clone()
+    }
+
+    /// The file of a message in `active/`.
+    fn path(&self, id: &str) -> PathBuf {
+        self.directory.join("active").join(id)
+    }
+
+    /// A new queue id and the time it stands for: microseconds since 1970, in hexadecimal. Two
+    /// messages never share one, not even across restarts (ids on disk count as given).
+    pub(crate) fn next_id(&self) -> (QueueId, u64) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let next = |last: u64| Some(now.max(last.saturating_add(1)));
+        let last = self
+            .last_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .unwrap_or_default();
+        (format!("{:X}", now.max(last.saturating_add(1))), now)
+    }
+
+    /// Makes a message durable and hands it to delivery.
+    async fn store(self: &Arc<Self>, record: Record, content: Content) -> io::Result<()> {
+        // From now on the scheduler does not take it for a file that somebody put there.
+        self.schedule.know(&record.id);
+        let id = record.id.clone();
+        match self.write(record, &content).await {
+            Ok((record, file)) => {
+                self.schedule.start(self, record, content, file);
+                Ok(())
+            }
+            Err(error) => {
+                // The client will hear that it was not taken, so it must not come back.
+                let path = self.path(&id);
+                let _ = spawn_blocking(move || fs::remove_file(path)).await;
+                self.schedule.forget(&id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes a message's file and waits until it is on disk.
+    async fn write(&self, record: Record, content: &Content) -> io::Result<(Record, Arc<File>)> {
+        let path = self.path(&record.id);
+        let content = content.clone();
+        let (record, file) = spawn_blocking(move || {
+            let file = file::write(&path, &record, &mut content.reader())?;
+            Ok::<_, io::Error>((record, Arc::new(file)))
+        })
+        .await??;
+        self.flusher
+            .flush(vec![file.clone(), self.folder.clone()])
+            .await?;
+        Ok((record, file))
+    }
+
+    /// Puts a message that the server itself wrote into the queue; it is addressed through aliases
+    /// like any other. Its text needs no filter and has no trace header yet.
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        envelope: &Envelope,
+        text: impl FnOnce(&str, &Zoned) -> Vec<u8>,
+    ) -> Result<QueueId, Untaken> {
+        let params = self.params();
+        let (id, arrived) = self.next_id();
+        let when = zoned(arrived);
+        let host = (params.myhostname.as_str(), params.mail_name.as_str());
+        let mut content = message::received_here(host, &id, &when).into_bytes();
+        content.extend_from_slice(&text(&id, &when));
+        let recipients = expand_all(&params, &id, envelope).await?;
+        let record = Record {
+            id: id.clone(),
+            arrived,
+            sender: ReversePath::Null,
+            ret: None,
+            envid: None,
+            eight_bit: envelope.eight_bit,
+            smtputf8: envelope.smtputf8,
+            size: content.len() as u64,
+            recipients,
+            warned: false,
+        };
+        self.store(record, Content::Memory(content.into())).await?;
+        Ok(id)
+    }
+}
+
+/// A time of the queue, in the server's time zone.
+#[must_use]
+pub fn zoned(micros: u64) -> Zoned {
+    let micros = i64::try_from(micros).unwrap_or(i64::MAX);
+    Timestamp::from_microsecond(micros)
+        .unwrap_or_default()
+        .to_zoned(TimeZone::system())
 }

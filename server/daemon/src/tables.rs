@@ -3,6 +3,20 @@
 //! *Found*, *absent* and *failed* are `Ok(Some)`, `Ok(None)` and `Err(Failed)`. Failed is always a
 //! temporary refusal, never "unknown user". What a table returns is not to be trusted as a path,
 //! an address or a number: whoever asks checks it.
+//!
+//! Promised to every table: keys are folded to lower case; a key with blanks at its ends or control
+//! characters anywhere is never asked, because SQL pads and folds where mail does not. Promised to
+//! every caller: a value that holds nothing but blanks and commas counts as absent, with a log line.
+
+pub(crate) mod fixed;
+pub(crate) mod mysql;
+pub(crate) mod source;
+pub(crate) mod sql;
+pub(crate) mod sqlite;
+
+use std::sync::Arc;
+
+use crate::log;
 
 /// A lookup that could not be done: the database is down, slow, or refused the question.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -17,28 +31,244 @@ pub struct Failed {
 /// The result of a lookup.
 pub type Lookup = Result<Option<String>, Failed>;
 
-/// The tables of one parameter, asked in their order; the first that knows the key answers.
-#[derive(Debug, Clone)]
-pub struct Maps {
-    // Arc<[Box<dyn Table>]> or an enum of the table types
+/// One table, under the name that the configuration gives it.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
 }
 
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Mysql(mysql::Table),
+    Sqlite(sqlite::Table),
+    Fixed(fixed::Table),
+}
+
+impl Table {
+    /// The values of `keys`, each `None` where it has no row, empty where the row's value is.
+    async fn ask(&self, keys: &[String]) -> Result<Vec<Option<String>>, Failed> {
+        let answer = match &self.kind {
+            Kind::Mysql(table) => table.ask(keys).await,
+            Kind::Sqlite(table) => table.ask(keys).await,
+            Kind::Fixed(table) => Ok(keys.iter().map(|key| table.get(key)).collect()),
+        };
+        answer.map_err(|reason| {
+            let failed = Failed {
+                table: self.name.clone(),
+                reason,
+            };
+            log::line("smtpd", &format!("warning: {failed}"));
+            failed
+        })
+    }
+}
+
+/// The tables of one parameter, asked in their order; the first that knows the key answers.
+///
+/// Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Maps(Arc<[Arc<Table>]>);
+
 impl Maps {
+    pub(crate) fn new(tables: Vec<Arc<Table>>) -> Self {
+        Self(tables.into())
+    }
+
     /// No table is configured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        true
+        self.0.is_empty()
+    }
+
+    /// The one value of `static:value`, where that is all there is.
+    #[must_use]
+    pub fn fixed(&self) -> Option<&str> {
+        match self.0.as_ref() {
+            [table] => match &table.kind {
+                Kind::Fixed(fixed::Table::Static(value)) => Some(value),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Looks `key` up as it is (lower case, no extension handling).
     pub async fn get(&self, key: &str) -> Lookup {
-        let _ = key;
-        Ok(None)
+        Ok(self.first(&[key.to_owned()]).await?.map(|(_, value)| value))
     }
 
     /// Looks an address up: `user+ext@domain`, `user@domain`, `@domain` (virtual(5), virtual(8)).
     pub async fn find(&self, local: &str, domain: &str, delimiter: Option<char>) -> Lookup {
-        let _ = (local, domain, delimiter);
-        Ok(None)
+        let keys = address_keys(local, domain, delimiter);
+        Ok(self.first(&keys).await?.map(|(_, value)| value))
+    }
+
+    /// As `find`, but a row whose value is NULL or empty is found, as `""` (quota: unlimited).
+    pub async fn find_even_empty(
+        &self,
+        local: &str,
+        domain: &str,
+        delimiter: Option<char>,
+    ) -> Lookup {
+        let keys = address_keys(local, domain, delimiter);
+        Ok(self.search(&keys, true).await?.map(|(_, value)| value))
+    }
+
+    /// The first of `keys` that any table knows, as its index and its value; of several tables that
+    /// know that key, the first. (So a catch-all in the first table does not hide a mailbox in the
+    /// second.) One round trip a table, however many keys.
+    pub async fn first(&self, keys: &[String]) -> Result<Option<(usize, String)>, Failed> {
+        self.search(keys, false).await
+    }
+
+    async fn search(
+        &self,
+        keys: &[String],
+        even_empty: bool,
+    ) -> Result<Option<(usize, String)>, Failed> {
+        let keys: Vec<_> = (0..)
+            .zip(keys)
+            .filter_map(|(at, key)| Some((at, fold(key)?)))
+            .collect();
+        let (places, mut keys): (Vec<usize>, Vec<String>) = keys.into_iter().unzip();
+        let mut best = None;
+        for table in self.0.iter() {
+            if keys.is_empty() {
+                break;
+            }
+            let values = table.ask(&keys).await?;
+            for (at, value) in values.into_iter().enumerate() {
+                let Some(value) = value else { continue };
+                if even_empty && value.is_empty() || holds_something(&table.name, &keys[at], &value)
+                {
+                    best = Some((places[at], value));
+                    // Tables that follow can only win with a key that goes before this one.
+                    keys.truncate(at);
+                    break;
+                }
+            }
+        }
+        Ok(best)
+    }
+}
+
+/// `user+ext@domain`, `user@domain`, `@domain`; only names where `domain` is empty.
+#[must_use]
+pub fn address_keys(local: &str, domain: &str, delimiter: Option<char>) -> Vec<String> {
+    let at = if domain.is_empty() {
+        String::new()
+    } else {
+        format!("@{domain}")
+    };
+    let mut keys = vec![format!("{local}{at}")];
+    if let Some((user, _)) = split_extension(local, delimiter) {
+        keys.push(format!("{user}{at}"));
+    }
+    if !domain.is_empty() {
+        keys.push(at);
+    }
+    keys
+}
+
+/// `user` and `ext` of `user+ext` (postconf(5) recipient_delimiter). postmaster and mailer-daemon
+/// are never cut, and a name that begins with the delimiter has no user before it.
+#[must_use]
+pub fn split_extension(local: &str, delimiter: Option<char>) -> Option<(&str, &str)> {
+    let (user, extension) = local.split_once(delimiter?)?;
+    let whole = ["postmaster", "mailer-daemon", "double-bounce"];
+    let cut = !user.is_empty() && !whole.iter().any(|name| local.eq_ignore_ascii_case(name));
+    cut.then_some((user, extension))
+}
+
+/// The key as tables are asked, or `None` where no row can be meant.
+fn fold(key: &str) -> Option<String> {
+    let sound = !key.is_empty() && key.trim() == key && !key.contains(char::is_control);
+    sound.then(|| key.to_lowercase())
+}
+
+fn holds_something(table: &str, key: &str, value: &str) -> bool {
+    let holds = value.contains(|c: char| c != ',' && !c.is_whitespace());
+    if !holds {
+        log::line(
+            "smtpd",
+            &format!("warning: {table}: row of {key} has no value, and counts as absent"),
+        );
+    }
+    holds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("user", "d", None, &["user@d", "@d"])]
+    #[case("user+tag", "d", None, &["user+tag@d", "@d"])]
+    #[case("user+a+b", "d", Some('+'), &["user+a+b@d", "user@d", "@d"])]
+    #[case("+tag", "d", Some('+'), &["+tag@d", "@d"])]
+    #[case("user+tag", "", Some('+'), &["user+tag", "user"])]
+    fn an_address_is_asked_by_these_keys(
+        #[case] local: &str,
+        #[case] domain: &str,
+        #[case] delimiter: Option<char>,
+        #[case] keys: &[&str],
+    ) {
+        assert_eq!(address_keys(local, domain, delimiter), keys);
+    }
+
+    #[rstest]
+    #[case("A@B", Some("a@b"))]
+    #[case("\u{c9}@b", Some("\u{e9}@b"))]
+    #[case("a@b ", None)]
+    #[case(" a@b", None)]
+    #[case("a\u{0}@b", None)]
+    #[case("", None)]
+    fn a_key_is_folded_or_never_asked(#[case] key: &str, #[case] asked: Option<&str>) {
+        assert_eq!(fold(key).as_deref(), asked);
+    }
+
+    fn inline(name: &str, rows: &[(&str, &str)]) -> Arc<Table> {
+        let rows = rows
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        Arc::new(Table {
+            name: name.to_owned(),
+            kind: Kind::Fixed(fixed::Table::Inline(rows)),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_catch_all_in_the_first_table_does_not_hide_a_mailbox_in_the_second() {
+        let maps = Maps::new(vec![
+            inline("forwardings", &[("@d", "all@d"), ("f@d", "x@d")]),
+            inline("email2email", &[("user@d", "user@d"), ("f@d", "f@d")]),
+        ]);
+        let find = async |local: &str| maps.find(local, "d", Some('+')).await.unwrap().unwrap();
+        assert_eq!(find("user+tag").await, "user@d");
+        assert_eq!(find("nobody").await, "all@d");
+        assert_eq!(find("f").await, "x@d");
+    }
+
+    #[tokio::test]
+    async fn a_value_of_blanks_and_commas_is_no_row() {
+        let maps = Maps::new(vec![inline(
+            "t",
+            &[("a@d", " ,, "), ("@d", "z@d"), ("q@d", "")],
+        )]);
+        assert_eq!(
+            maps.find("a", "d", None).await.unwrap().as_deref(),
+            Some("z@d")
+        );
+        assert_eq!(maps.get("a@d").await.unwrap(), None);
+        assert_eq!(
+            maps.find_even_empty("q", "d", None)
+                .await
+                .unwrap()
+                .as_deref(),
+            Some("")
+        );
     }
 }

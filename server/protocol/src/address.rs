@@ -49,7 +49,7 @@ impl core::error::Error for BadAddress {}
 
 impl Mailbox {
     /// The key under which tables know this mailbox: `local@domain`, the local part unquoted, both
-    /// in lower case (Unicode's simple lower case, not only ASCII's). An unqualified mailbox gives
+    /// in lower case (all of Unicode, not only ASCII). An unqualified mailbox gives
     /// its local part alone. The key is for looking up, not for sending: `"a b"@c` gives `a b@c`.
     #[must_use]
     pub fn key(&self) -> String {
@@ -67,7 +67,7 @@ impl Mailbox {
         self.domain.is_empty() && self.local.eq_ignore_ascii_case("postmaster")
     }
 
-    /// Whether SMTPUTF8 is needed to write it (RFC 6531 §3.2).
+    /// Whether it can be written without SMTPUTF8 (RFC 6531 §3.2).
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.local.is_ascii() && self.domain.is_ascii()

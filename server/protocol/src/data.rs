@@ -172,12 +172,6 @@ impl Body {
         }
     }
 
-    /// Octets so far.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
     /// Whether so many octets more would still be within the limit.
     #[must_use]
     pub fn has_room(&self, octets: u64) -> bool {

@@ -34,6 +34,8 @@ pub struct Input {
     line: Vec<u8>,
     /// Whether the last octet of that line, kept or skipped, is CR.
     ends_with_cr: bool,
+    /// Whether a part of that line was not kept.
+    skipped: bool,
     /// The longest line that is kept.
     limit: usize,
 }
@@ -47,6 +49,7 @@ impl Input {
             consumed: 0,
             line: Vec::new(),
             ends_with_cr: false,
+            skipped: false,
             limit,
         }
     }
@@ -84,9 +87,10 @@ impl Input {
         if let Some(&last) = piece.last() {
             self.ends_with_cr = last == b'\r';
         }
-        // One octet above the limit shows that there was more: CR, or a longer line.
+        // CR has room besides the limit.
         let room = self.limit.saturating_add(1).saturating_sub(self.line.len());
         self.line.extend(piece.iter().take(room));
+        self.skipped |= piece.len() > room;
         let count = piece.len().saturating_add(usize::from(end.is_some()));
         self.consume(count);
         if self.line.starts_with(CLIENT_HELLO) {
@@ -98,14 +102,58 @@ impl Input {
     /// The line that a LF has just ended.
     fn finish(&mut self) -> Line {
         let mut octets = core::mem::take(&mut self.line);
+        let cut = core::mem::take(&mut self.skipped);
         if !core::mem::take(&mut self.ends_with_cr) {
             return Line::BareLf;
         }
-        let cut = octets.len() > self.limit && octets.last() != Some(&b'\r');
         if !cut {
             octets.pop();
         }
         octets.truncate(self.limit);
         Line::Whole { octets, cut }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(fed: &[u8]) -> Vec<Line> {
+        let mut input = Input::new(4);
+        input.feed(fed);
+        core::iter::from_fn(|| input.next_line()).take(3).collect()
+    }
+
+    fn whole(octets: &[u8], cut: bool) -> Line {
+        Line::Whole {
+            octets: octets.into(),
+            cut,
+        }
+    }
+
+    #[test]
+    fn a_line_up_to_the_limit_is_kept_whole() {
+        assert_eq!(
+            lines(b"abcd\r\n\r\na"),
+            [whole(b"abcd", false), whole(b"", false)]
+        );
+        assert_eq!(lines(b"ab\r\r\n"), [whole(b"ab\r", false)]);
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_cut_and_the_next_one_is_not() {
+        assert_eq!(
+            lines(b"abcde\r\nf\r\n"),
+            [whole(b"abcd", true), whole(b"f", false)]
+        );
+        assert_eq!(
+            lines(b"abcd\refg\r\nh\r\n"),
+            [whole(b"abcd", true), whole(b"h", false)]
+        );
+    }
+
+    #[test]
+    fn a_lf_without_cr_is_reported_however_long_the_line() {
+        assert_eq!(lines(b"\nabcdefgh\n"), [Line::BareLf, Line::BareLf]);
     }
 }

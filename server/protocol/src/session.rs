@@ -135,8 +135,8 @@ pub struct Envelope {
     pub recipients: Vec<Recipient>,
     /// What the client called itself in EHLO or HELO; empty before either.
     pub helo: String,
-    /// For the `with` clause of Received (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA,
-    /// with UTF8 in front where SMTPUTF8 was given (RFC 6531 §4.3).
+    /// For the `with` clause of Received (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, and
+    /// where SMTPUTF8 was given UTF8SMTP, UTF8SMTPS, UTF8SMTPA, UTF8SMTPSA (RFC 6531 §4.3).
     pub protocol: &'static str,
     /// TLS runs.
     pub tls: bool,

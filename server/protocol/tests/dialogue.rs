@@ -383,6 +383,16 @@ fn errors_slow_the_client_down_and_then_end_the_session(
 }
 
 #[test]
+fn a_message_too_big_counts_as_an_error() {
+    let mut settings = settings();
+    (settings.message_size_limit, settings.hard_error_limit) = (1, 1);
+    let mut client = Client::with(settings);
+    client.expect(&["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA"]);
+    assert_eq!(client.say("x\r\n.").len(), 2);
+    assert!(client.is_closed());
+}
+
+#[test]
 fn a_message_that_was_taken_forgives_errors() {
     let mut client = Client::new();
     for _ in 0..5 {

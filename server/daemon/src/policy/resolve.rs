@@ -1,6 +1,7 @@
 //! Where the mail of an address goes: the class of its domain, then transport(5).
 
-use crate::tables::Failed;
+use crate::config::{Params, port_number};
+use crate::tables::{Failed, Lookup, address_keys, split_extension};
 use vmaild_protocol::Mailbox;
 
 /// What delivers the mail of one final recipient.
@@ -28,8 +29,384 @@ pub enum Route {
     Unknown(String),
 }
 
+/// What a domain is to this server (Postfix's ADDRESS_CLASS_README), in the order in which it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// In mydestination, or the server's own address in brackets.
+    Local,
+    /// In virtual_alias_domains.
+    Alias,
+    /// In virtual_mailbox_domains.
+    Mailbox,
+    /// In relay_domains.
+    Relay,
+    /// None of these.
+    Remote,
+}
+
+impl Class {
+    /// reject_unauth_destination lets mail for it through.
+    #[must_use]
+    pub fn takes_from_everybody(self) -> bool {
+        self != Self::Remote
+    }
+
+    /// A route that refuses is then the table's word, not that of the class itself.
+    #[must_use]
+    pub fn takes_routes(self) -> bool {
+        !matches!(self, Self::Local | Self::Alias)
+    }
+
+    /// The table in which a recipient would have to be, as replies name it.
+    #[must_use]
+    pub fn table(self) -> &'static str {
+        match self {
+            Self::Local => "local recipient",
+            Self::Alias => "virtual alias",
+            Self::Mailbox => "virtual mailbox",
+            Self::Relay | Self::Remote => "relay recipient",
+        }
+    }
+}
+
+/// The mailbox with the domain that it has or, unqualified, gets (postconf(5) myorigin).
+#[must_use]
+pub fn qualified(params: &Params, mailbox: &Mailbox) -> Mailbox {
+    let domain = match mailbox.domain.strip_suffix('.').unwrap_or(&mailbox.domain) {
+        "" => &params.myorigin,
+        domain => domain,
+    };
+    Mailbox {
+        local: mailbox.local.clone(),
+        domain: domain.to_lowercase(),
+    }
+}
+
+/// The class of the domain of a qualified mailbox.
+pub async fn class(params: &Params, mailbox: &Mailbox) -> Result<Class, Failed> {
+    let domain = mailbox.domain.as_str();
+    if let Some(literal) = domain
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        let literal = literal.strip_prefix("ipv6:").unwrap_or(literal);
+        let own = literal
+            .parse()
+            .is_ok_and(|ip| params.inet_interfaces.includes(ip));
+        return Ok(if own { Class::Local } else { Class::Remote });
+    }
+    if params.mydestination.get(domain).await?.is_some() {
+        return Ok(Class::Local);
+    }
+    if params.virtual_alias_domains.get(domain).await?.is_some() {
+        return Ok(Class::Alias);
+    }
+    if params.virtual_mailbox_domains.get(domain).await?.is_some() {
+        return Ok(Class::Mailbox);
+    }
+    // postconf(5) parent_domain_matches_subdomains has relay_domains in it.
+    let parents: Vec<String> = parents(domain).map(str::to_owned).collect();
+    if params.relay_domains.first(&parents).await?.is_some() {
+        return Ok(Class::Relay);
+    }
+    Ok(Class::Remote)
+}
+
+/// `domain`, then each domain above it.
+fn parents(domain: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(domain), |domain| {
+        domain.split_once('.').map(|(_, parent)| parent)
+    })
+}
+
+/// postmaster at one of the server's own names: there is a mailbox for it without any row.
+#[must_use]
+pub fn is_own_postmaster(params: &Params, mailbox: &Mailbox) -> bool {
+    let own = |name: &str| mailbox.domain.eq_ignore_ascii_case(name);
+    let postmaster = mailbox.local.eq_ignore_ascii_case("postmaster");
+    postmaster && (mailbox.domain.is_empty() || own(&params.myorigin) || own(&params.myhostname))
+}
+
+/// postmaster of a domain whose mail ends here must be there (RFC 5321 §4.5.1).
+fn is_postmaster_here(params: &Params, mailbox: &Mailbox, class: Class) -> bool {
+    let here = matches!(class, Class::Local | Class::Alias | Class::Mailbox);
+    is_own_postmaster(params, mailbox) || here && mailbox.local.eq_ignore_ascii_case("postmaster")
+}
+
+/// The keys of virtual_alias_maps for a qualified mailbox, in order (virtual(5)): the bare name is
+/// asked as well in the server's own domains.
+#[must_use]
+pub fn alias_keys(params: &Params, mailbox: &Mailbox, class: Class) -> Vec<String> {
+    let mut keys = address_keys(&mailbox.local, &mailbox.domain, params.recipient_delimiter);
+    if class == Class::Local || mailbox.domain.eq_ignore_ascii_case(&params.myorigin) {
+        let bare = address_keys(&mailbox.local, "", params.recipient_delimiter);
+        keys.splice(keys.len() - 1..keys.len() - 1, bare);
+    }
+    keys
+}
+
+/// Whether the recipient exists (postconf(5) reject_unlisted_recipient).
+pub async fn is_known(params: &Params, mailbox: &Mailbox, class: Class) -> Result<bool, Failed> {
+    if is_postmaster_here(params, mailbox, class) {
+        return Ok(true);
+    }
+    let keys = alias_keys(params, mailbox, class);
+    if params.virtual_alias_maps.first(&keys).await?.is_some() {
+        return Ok(true);
+    }
+    Ok(match class {
+        Class::Local | Class::Alias => false,
+        Class::Mailbox => mailbox_path(params, mailbox).await?.is_some(),
+        Class::Relay | Class::Remote => true,
+    })
+}
+
+/// The folder of a mailbox below virtual_mailbox_base, as its table says; not to be trusted.
+///
+/// postmaster has one of that name where no row says otherwise.
+pub async fn mailbox_path(params: &Params, mailbox: &Mailbox) -> Lookup {
+    let maps = &params.virtual_mailbox_maps;
+    let found = maps
+        .find(&mailbox.local, &mailbox.domain, params.recipient_delimiter)
+        .await?;
+    let postmaster = mailbox.local.eq_ignore_ascii_case("postmaster");
+    Ok(found.or_else(|| postmaster.then(|| "postmaster/".to_owned())))
+}
+
 /// Where mail for `mailbox` goes (transport_maps: address, domain, .parent domains, `*`; then the class).
-pub async fn route(params: &crate::config::Params, mailbox: &Mailbox) -> Result<Route, Failed> {
-    let _ = (params, mailbox);
-    Ok(Route::Mailbox)
+pub async fn route(params: &Params, mailbox: &Mailbox) -> Result<Route, Failed> {
+    let mailbox = qualified(params, mailbox);
+    let class = class(params, &mailbox).await?;
+    route_in(params, &mailbox, class).await
+}
+
+/// `route` for a qualified mailbox whose class is known.
+pub async fn route_in(params: &Params, mailbox: &Mailbox, class: Class) -> Result<Route, Failed> {
+    let default = default_route(params, mailbox, class);
+    if params.transport_maps.is_empty() {
+        return Ok(default);
+    }
+    let found = params
+        .transport_maps
+        .first(&transport_keys(params, mailbox))
+        .await?;
+    Ok(found.map_or_else(
+        || default.clone(),
+        |(_, value)| parse(&value, &default, &mailbox.domain),
+    ))
+}
+
+fn transport_keys(params: &Params, mailbox: &Mailbox) -> Vec<String> {
+    let (local, domain) = (&mailbox.local, &mailbox.domain);
+    let mut keys = vec![format!("{local}@{domain}")];
+    if let Some((user, _)) = split_extension(local, params.recipient_delimiter) {
+        keys.push(format!("{user}@{domain}"));
+    }
+    keys.push(domain.clone());
+    keys.extend(parents(domain).skip(1).map(|parent| format!(".{parent}")));
+    keys.push("*".to_owned());
+    keys
+}
+
+fn default_route(params: &Params, mailbox: &Mailbox, class: Class) -> Route {
+    if is_postmaster_here(params, mailbox, class) {
+        return Route::Mailbox;
+    }
+    match class {
+        Class::Mailbox => Route::Mailbox,
+        Class::Local | Class::Alias => Route::Error {
+            status: "5.1.1".to_owned(),
+            text: format!("User unknown in {} table", class.table()),
+        },
+        Class::Relay | Class::Remote => match next_hop(&params.relayhost) {
+            Some((nexthop, port)) => Route::Smtp { nexthop, port },
+            None => Route::Smtp {
+                nexthop: mailbox.domain.clone(),
+                port: None,
+            },
+        },
+    }
+}
+
+/// A value of transport_maps for an address in `domain`, whose mail goes by `default` otherwise.
+fn parse(value: &str, default: &Route, domain: &str) -> Route {
+    let unknown = || Route::Unknown(value.to_owned());
+    let (transport, hop) = value.split_once(':').unwrap_or((value, ""));
+    let hop = hop.trim();
+    let smtp = || match hop {
+        "" => Route::Smtp {
+            nexthop: domain.to_owned(),
+            port: None,
+        },
+        hop => next_hop(hop).map_or_else(unknown, |(nexthop, port)| Route::Smtp { nexthop, port }),
+    };
+    match transport {
+        "" if hop.is_empty() => default.clone(),
+        "" => match default {
+            Route::Smtp { .. } => smtp(),
+            other => other.clone(),
+        },
+        "smtp" | "relay" => smtp(),
+        "virtual" => Route::Mailbox,
+        "discard" => Route::Discard,
+        "error" => {
+            let (status, text) = status_and_text(hop, '5');
+            Route::Error { status, text }
+        }
+        _ => unknown(),
+    }
+}
+
+/// `5.1.2 text` of an `error:` route. A status of another class gets the one that it must have.
+#[must_use]
+pub fn status_and_text(value: &str, class: char) -> (String, String) {
+    let value = value.trim();
+    let (word, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let parts: Vec<&str> = word.split('.').collect();
+    let number =
+        |part: &&str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    let is_status =
+        parts.len() == 3 && parts.iter().all(number) && ["2", "4", "5"].contains(&parts[0]);
+    let (status, text) = match parts.as_slice() {
+        [_, subject, detail] if is_status => (format!("{class}.{subject}.{detail}"), rest.trim()),
+        _ => (format!("{class}.1.1"), value),
+    };
+    let text = if text.is_empty() {
+        "Address is undeliverable"
+    } else {
+        text
+    };
+    (status, text.to_owned())
+}
+
+/// `host`, `host:port`, `[host]` or `[host]:port`, in the form that `Route::Smtp` has.
+#[must_use]
+pub fn next_hop(text: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, behind) = rest.split_once(']')?;
+        let port = match behind {
+            "" => None,
+            behind => Some(behind.strip_prefix(':')?),
+        };
+        let literal = host.strip_prefix("IPv6:").unwrap_or(host);
+        if !is_host(host) && literal.parse::<std::net::Ipv6Addr>().is_err() {
+            return None;
+        }
+        (&text[..host.len() + 2], port)
+    } else {
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        };
+        if !is_host(host) {
+            return None;
+        }
+        (host, port)
+    };
+    let port = match port {
+        None => None,
+        Some(port) => Some(port_number(port).filter(|port| *port > 0)?),
+    };
+    Some((host.to_owned(), port))
+}
+
+fn is_host(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn smtp(nexthop: &str, port: impl Into<Option<u16>>) -> Route {
+        Route::Smtp {
+            nexthop: nexthop.to_owned(),
+            port: port.into(),
+        }
+    }
+
+    fn error(status: &str, text: &str) -> Route {
+        Route::Error {
+            status: status.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    fn unknown(value: &str) -> Route {
+        Route::Unknown(value.to_owned())
+    }
+
+    // The values of oracle group T10; the address is in transport.com, a domain of others.
+    #[rstest]
+    #[case("smtp:mail.transport.com", smtp("mail.transport.com", None))]
+    #[case("smtp:[127.0.0.9]:2525", smtp("[127.0.0.9]", 2525))]
+    #[case(":[127.0.0.9]:2525", smtp("[127.0.0.9]", 2525))]
+    #[case("relay:[127.0.0.9]", smtp("[127.0.0.9]", None))]
+    #[case("smtp:mx.ext.example:2525", smtp("mx.ext.example", 2525))]
+    #[case("smtp:[mx.ext.example]:smtp", smtp("[mx.ext.example]", 25))]
+    #[case("smtp:127.0.0.9:2525", smtp("127.0.0.9", 2525))]
+    #[case("smtp:[::1]:2525", smtp("[::1]", 2525))]
+    #[case("smtp:[IPv6:::1]:2525", smtp("[IPv6:::1]", 2525))]
+    #[case("smtp:[127.0.0.9]:2525 ", smtp("[127.0.0.9]", 2525))]
+    #[case("smtp: [127.0.0.9]:2525", smtp("[127.0.0.9]", 2525))]
+    #[case("smtp:", smtp("transport.com", None))]
+    #[case("smtp", smtp("transport.com", None))]
+    #[case(":", smtp("default.example", None))]
+    #[case(
+        "error:5.1.2 no such domain here",
+        error("5.1.2", "no such domain here")
+    )]
+    #[case("error:mail is not accepted", error("5.1.1", "mail is not accepted"))]
+    #[case("error:4.2.1 later", error("5.2.1", "later"))]
+    #[case("error:", error("5.1.1", "Address is undeliverable"))]
+    #[case("discard:", Route::Discard)]
+    #[case("discard:silently", Route::Discard)]
+    #[case("virtual:", Route::Mailbox)]
+    #[case("foo", unknown("foo"))]
+    #[case(
+        "nosuchtransport:[127.0.0.9]:2525",
+        unknown("nosuchtransport:[127.0.0.9]:2525")
+    )]
+    #[case("local:", unknown("local:"))]
+    #[case("lmtp:[127.0.0.9]", unknown("lmtp:[127.0.0.9]"))]
+    #[case("SMTP:[127.0.0.9]", unknown("SMTP:[127.0.0.9]"))]
+    #[case(" smtp:[127.0.0.9]", unknown(" smtp:[127.0.0.9]"))]
+    #[case("smtp:[127.0.0.9", unknown("smtp:[127.0.0.9"))]
+    #[case("smtp:[127.0.0.9]:99999", unknown("smtp:[127.0.0.9]:99999"))]
+    #[case("smtp:[127.0.0.9]:0", unknown("smtp:[127.0.0.9]:0"))]
+    #[case("smtp:[127.0.0.9]:abc", unknown("smtp:[127.0.0.9]:abc"))]
+    #[case("smtp:[]:2525", unknown("smtp:[]:2525"))]
+    #[case("smtp:[a]:25, [b]:25", unknown("smtp:[a]:25, [b]:25"))]
+    #[case("smtp:[a]:25\nsmtp:x", unknown("smtp:[a]:25\nsmtp:x"))]
+    #[case("http://x", unknown("http://x"))]
+    fn a_transport_value_is_a_route(#[case] value: &str, #[case] route: Route) {
+        assert_eq!(
+            parse(value, &smtp("default.example", None), "transport.com"),
+            route
+        );
+    }
+
+    #[rstest]
+    #[case(":[127.0.0.9]:2525")]
+    #[case(":")]
+    fn a_next_hop_without_transport_leaves_a_hosted_domain_here(#[case] value: &str) {
+        assert_eq!(
+            parse(value, &Route::Mailbox, "mydomain.com"),
+            Route::Mailbox
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_value_makes_the_parser_panic(value in "\\PC{0,40}", hop in "smtp:[a-z\\[\\]:0-9., ]{0,20}") {
+            for value in [value, hop] {
+                let _ = parse(&value, &Route::Mailbox, "d");
+                let _ = status_and_text(&value, '5');
+            }
+        }
+    }
 }

@@ -1,1 +1,191 @@
-//! smtpd restrictions.
+//! smtpd restrictions (postconf(5) smtpd_recipient_restrictions and its kin).
+//!
+//! A list is asked from its beginning until one entry decides. An unknown name is a mistake in the
+//! configuration and never passed over: a server that ignores a restriction is an open relay.
+
+use std::str::FromStr;
+
+/// One entry of a list of restrictions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restriction {
+    /// The client is in mynetworks: permit.
+    PermitMynetworks,
+    /// The client has authenticated: permit.
+    PermitSaslAuthenticated,
+    /// The recipient's mail is neither delivered here nor relayed for everybody: refuse.
+    RejectUnauthDestination,
+    /// The same, as a temporary refusal.
+    DeferUnauthDestination,
+    /// Permit.
+    Permit,
+    /// Refuse.
+    Reject,
+    /// Refuse temporarily.
+    Defer,
+}
+
+/// All restrictions, under Postfix's names.
+const NAMES: [(&str, Restriction); 7] = [
+    ("permit_mynetworks", Restriction::PermitMynetworks),
+    (
+        "permit_sasl_authenticated",
+        Restriction::PermitSaslAuthenticated,
+    ),
+    (
+        "reject_unauth_destination",
+        Restriction::RejectUnauthDestination,
+    ),
+    (
+        "defer_unauth_destination",
+        Restriction::DeferUnauthDestination,
+    ),
+    ("permit", Restriction::Permit),
+    ("reject", Restriction::Reject),
+    ("defer", Restriction::Defer),
+];
+
+impl FromStr for Restriction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = NAMES
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(text));
+        found.map(|(_, restriction)| *restriction).ok_or_else(|| {
+            let names = NAMES.map(|(name, _)| name).join(", ");
+            format!("unknown restriction {text:?}, expected {names}")
+        })
+    }
+}
+
+/// What is known about who asks for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// In mynetworks.
+    pub neighbour: bool,
+    /// Has authenticated.
+    pub authenticated: bool,
+}
+
+/// What a list says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// An entry permits.
+    Permit,
+    /// No entry decides.
+    Dunno,
+    /// Refused by `reject` or `defer`.
+    Refuse {
+        /// For good, or for now.
+        permanent: bool,
+    },
+    /// Refused if the destination is not ours. The rest of the list counts where it is.
+    UnlessAuthDestination {
+        /// For good, or for now.
+        permanent: bool,
+        /// The index after this entry.
+        next: usize,
+    },
+}
+
+/// Asks `list` from its entry `from` on.
+#[must_use]
+pub fn ask(list: &[Restriction], from: usize, facts: Facts) -> Verdict {
+    for (at, restriction) in list.iter().enumerate().skip(from) {
+        match restriction {
+            Restriction::PermitMynetworks if facts.neighbour => return Verdict::Permit,
+            Restriction::PermitSaslAuthenticated if facts.authenticated => return Verdict::Permit,
+            Restriction::Permit => return Verdict::Permit,
+            Restriction::Reject => return Verdict::Refuse { permanent: true },
+            Restriction::Defer => return Verdict::Refuse { permanent: false },
+            Restriction::RejectUnauthDestination => {
+                return Verdict::UnlessAuthDestination {
+                    permanent: true,
+                    next: at + 1,
+                };
+            }
+            Restriction::DeferUnauthDestination => {
+                return Verdict::UnlessAuthDestination {
+                    permanent: false,
+                    next: at + 1,
+                };
+            }
+            Restriction::PermitMynetworks | Restriction::PermitSaslAuthenticated => {}
+        }
+    }
+    Verdict::Dunno
+}
+
+/// A stranger's mail for another domain does not get past `list`.
+#[must_use]
+pub fn stops_relaying(list: &[Restriction]) -> bool {
+    let stranger = Facts {
+        neighbour: false,
+        authenticated: false,
+    };
+    matches!(
+        ask(list, 0, stranger),
+        Verdict::Refuse { .. } | Verdict::UnlessAuthDestination { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn list(text: &str) -> Vec<Restriction> {
+        text.split_whitespace()
+            .map(|word| word.parse().unwrap())
+            .collect()
+    }
+
+    #[rstest]
+    #[case(
+        "permit_mynetworks permit_sasl_authenticated reject_unauth_destination",
+        true
+    )]
+    #[case(
+        "permit_mynetworks permit_sasl_authenticated defer_unauth_destination",
+        true
+    )]
+    #[case("permit_sasl_authenticated reject", true)]
+    #[case("Reject_Unauth_Destination permit", true)]
+    #[case("", false)]
+    #[case("permit_mynetworks permit_sasl_authenticated", false)]
+    #[case("permit reject_unauth_destination", false)]
+    fn a_list_stops_a_stranger_from_relaying_or_not(#[case] text: &str, #[case] stops: bool) {
+        assert_eq!(stops_relaying(&list(text)), stops);
+    }
+
+    #[rstest]
+    #[case(true, false, Verdict::Permit)]
+    #[case(false, true, Verdict::Permit)]
+    #[case(false, false, Verdict::Refuse { permanent: true })]
+    fn the_first_entry_that_decides_decides(
+        #[case] neighbour: bool,
+        #[case] authenticated: bool,
+        #[case] verdict: Verdict,
+    ) {
+        let list = list("permit_mynetworks permit_sasl_authenticated reject permit");
+        assert_eq!(
+            ask(
+                &list,
+                0,
+                Facts {
+                    neighbour,
+                    authenticated
+                }
+            ),
+            verdict
+        );
+    }
+
+    #[rstest]
+    #[case("reject_unknown_client_hostname")]
+    #[case("permit_mynetwork")]
+    #[case("check_recipient_access")]
+    fn an_unknown_restriction_is_a_mistake(#[case] name: &str) {
+        assert!(name.parse::<Restriction>().is_err());
+    }
+}

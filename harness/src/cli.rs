@@ -1,0 +1,237 @@
+//! The command line: words in, exit code out.
+//!
+//! It promises: what cannot be understood is answered in plain language with what was expected,
+//! and exit code 2; what a person or a script asked for is on standard output, what is said about
+//! it on standard error.
+
+mod bench;
+mod run;
+mod scenarios;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::exit_code::ExitCode;
+use crate::serve;
+
+/// A conformance suite for mail servers with virtual users.
+#[derive(Debug, Parser)]
+#[command(name = "vmailspec", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the suite, or a part of it
+    #[command(after_help = EXIT_CODES)]
+    Run(Box<Run>),
+    /// Read scenario files and report every mistake in them
+    Check {
+        /// Files or folders; none: the scenarios of this binary
+        files: Vec<PathBuf>,
+    },
+    /// Lay out scenario files; what they say stays as it is
+    Fmt {
+        /// Change nothing; exit code 1 if a file is laid out otherwise
+        #[arg(long)]
+        check: bool,
+        /// Files or folders
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Say what a clause asks for, why, and how it is checked
+    Explain {
+        /// The clause's id, as `relay.foreign-unauth`
+        id: String,
+        /// A folder of scenarios instead of those in this binary
+        #[arg(long, value_name = "DIR")]
+        scenarios: Option<PathBuf>,
+    },
+    /// List every clause with its level and claim
+    List {
+        /// A folder of scenarios instead of those in this binary
+        #[arg(long, value_name = "DIR")]
+        scenarios: Option<PathBuf>,
+    },
+    /// Start the reference server, on the tutorial's data or by a folder of configuration
+    Serve(Serve),
+    /// Measure: the reference server's cold start, and the suite on the embedded database
+    Bench {
+        /// How often to measure
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: u32,
+        /// A folder of scenarios instead of those in this binary
+        #[arg(long, value_name = "DIR")]
+        scenarios: Option<PathBuf>,
+    },
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0    every required clause held
+  1    a required clause is broken
+  2    the command line, a scenario or the list of known failures cannot be understood
+  3    the environment could not be made, nothing ran, or a required clause could not be seen
+  4    the list of known failures is stale
+  70   a defect of vmailspec
+  130  interrupted";
+
+/// `vmailspec run`
+#[derive(Debug, Clone, Args)]
+struct Run {
+    /// Clause ids, names of scenarios or cases, patterns with * and ?; none: everything
+    selection: Vec<String>,
+    /// auto, docker, local, embedded, or mysql://user:password@host/database
+    #[arg(long, default_value = "auto")]
+    database: String,
+    /// The image for `docker`
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        env = "VMAILSPEC_DATABASE_IMAGE",
+        default_value = "mysql:8.4"
+    )]
+    database_image: String,
+    /// Write JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write TAP
+    #[arg(long, value_name = "FILE")]
+    tap: Option<PathBuf>,
+    /// A SHOULD that is not followed is broken
+    #[arg(long)]
+    strict: bool,
+    /// Known failures: a file of lines `PATTERN  REASON  DATE  [LINK]`
+    #[arg(long, value_name = "FILE")]
+    known: Option<PathBuf>,
+    /// Cases at once
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    jobs: usize,
+    /// A folder of scenarios instead of those in this binary
+    #[arg(long, value_name = "DIR")]
+    scenarios: Option<PathBuf>,
+    /// Make a wrong server: main.cf lines (*.cf) or rules for the wire (*.wire)
+    #[arg(long, value_name = "FILE")]
+    wrong: Vec<PathBuf>,
+    /// Leave the temporary folder for a look
+    #[arg(long)]
+    keep: bool,
+    /// Only list the cases
+    #[arg(long)]
+    list: bool,
+    /// Also say what was declined or noted
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// `vmailspec serve`
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// The folder with main.cf and master.cf; none: the tutorial's data, to try out
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// With --config: ask this name server for mail exchangers
+    #[arg(long, value_name = "IP:PORT", requires = "config")]
+    pub resolver: Option<SocketAddr>,
+    /// Without --config: listen on this port of 127.0.0.1 too
+    #[arg(long, value_name = "PORT", conflicts_with = "config")]
+    pub port: Option<u16>,
+}
+
+/// The whole command.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> std::process::ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nobody reads what is said: nothing is left to do about it.
+            let _ = error.print();
+            let code = if error.use_stderr() {
+                ExitCode::Usage
+            } else {
+                ExitCode::Held
+            };
+            return code.into();
+        }
+    };
+    let code = match arguments.command {
+        Command::Serve(Serve {
+            config: Some(config),
+            resolver,
+            ..
+        }) => {
+            return serve::configured(&config, resolver);
+        }
+        Command::Run(run) => run::run(&run),
+        Command::Check { files } => scenarios::check(&files),
+        Command::Fmt { check, files } => scenarios::fmt(&files, check),
+        Command::Explain { id, scenarios } => scenarios::explain(&id, scenarios.as_deref()),
+        Command::List { scenarios } => scenarios::list(scenarios.as_deref()),
+        Command::Serve(Serve { port, .. }) => in_runtime(serve::tutorial(port)),
+        Command::Bench { runs, scenarios } => in_runtime(bench::bench(runs, scenarios)),
+    };
+    match code {
+        Ok(code) => code.into(),
+        Err(Failed { code, text }) => {
+            complain(&text);
+            code.into()
+        }
+    }
+}
+
+/// Why a command ended early: what to say, and the exit code.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) code: ExitCode,
+    pub(crate) text: String,
+}
+
+impl Failed {
+    pub(crate) fn new(code: ExitCode, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+        }
+    }
+}
+
+impl From<crate::environment::EnvironmentError> for Failed {
+    fn from(error: crate::environment::EnvironmentError) -> Self {
+        let code = match &error {
+            crate::environment::EnvironmentError::Usage(_) => ExitCode::Usage,
+            crate::environment::EnvironmentError::Unavailable(_) => ExitCode::Environment,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// What commands come to.
+pub(crate) type Ended = Result<ExitCode, Failed>;
+
+fn in_runtime(work: impl Future<Output = Ended>) -> Ended {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::new(ExitCode::Environment, format!("no threads: {error}")))?;
+    let ended = runtime.block_on(work);
+    // What hangs in a thread must not keep the command from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    ended
+}
+
+/// A line on standard error.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "vmailspec: {text}");
+}
+
+/// Lines on standard output; false: nobody reads them any more.
+pub(crate) fn print(text: &str) -> bool {
+    std::io::stdout().lock().write_all(text.as_bytes()).is_ok()
+}

@@ -1,0 +1,273 @@
+//! `vmailspec run`: scenarios, plan, environment, runner, reports, exit code.
+
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Ended, Failed, Run, complain, in_runtime, print, scenarios};
+use crate::environment::{Environment, Options};
+use crate::event::{CaseResult, Event};
+use crate::exit_code::ExitCode;
+use crate::known::Known;
+use crate::plan::{Case, Plan, PlanError};
+use crate::report::Report;
+use crate::report::json::Json;
+use crate::report::junit::Junit;
+use crate::report::summary::Summary;
+use crate::report::tap::Tap;
+use crate::report::terminal::{Look, Terminal};
+use crate::runner::{self, Settings};
+use crate::wrong::Wrong;
+
+pub(super) fn run(arguments: &Run) -> Ended {
+    let cases = planned(arguments.scenarios.as_deref(), &arguments.selection)?;
+    if arguments.list {
+        let names: String = cases
+            .iter()
+            .map(|case| format!("{}\n", case.name))
+            .collect();
+        print(&names);
+        return Ok(ExitCode::Held);
+    }
+    let usage = |text: String| Failed::new(ExitCode::Usage, text);
+    let known = arguments
+        .known
+        .as_deref()
+        .map(Known::read)
+        .transpose()
+        .map_err(usage)?;
+    let (wire, wrong): (Vec<PathBuf>, Vec<PathBuf>) = arguments
+        .wrong
+        .iter()
+        .cloned()
+        .partition(|path| path.extension().is_some_and(|end| end == "wire"));
+    let mut rules = Vec::new();
+    for path in &wire {
+        rules.extend(Wrong::read(path).map_err(usage)?);
+    }
+    if let Some(missing) = wrong.iter().find(|path| !path.is_file()) {
+        return Err(usage(format!(
+            "--wrong {}: there is no such file",
+            missing.display()
+        )));
+    }
+    let reports = reports(arguments)?;
+    let settings = Settings {
+        jobs: arguments.jobs,
+        strict: arguments.strict,
+        known: known.clone().unwrap_or_default(),
+        wrong: (!wire.is_empty()).then(|| Wrong::new(rules)),
+        run: run_name(),
+    };
+    let options = Options {
+        database: arguments.database.clone(),
+        database_image: arguments.database_image.clone(),
+        keep: arguments.keep,
+        wrong,
+    };
+    let played = in_runtime_value(play(&options, cases, settings, reports))??;
+    let whole = arguments.selection.is_empty();
+    let stale = known.unwrap_or_default().stale(&played.results, whole);
+    Ok(concluded(&played, &stale, arguments))
+}
+
+/// The exit code of a run that was played, and the last words about it.
+fn concluded(played: &Played, stale: &[String], arguments: &Run) -> ExitCode {
+    for line in stale {
+        let list = arguments
+            .known
+            .as_deref()
+            .unwrap_or(Path::new(""))
+            .display();
+        complain(&format!("{list}: {line}"));
+    }
+    if let Some(why) = &played.unwritten {
+        complain(&format!("a report could not be written: {why}"));
+    }
+    let mut summary = Summary::default();
+    for case in &played.results {
+        summary.add(case, arguments.strict);
+    }
+    if played.defects > 0 {
+        ExitCode::Defect
+    } else if played.interrupted {
+        ExitCode::Interrupted
+    } else if played.unwritten.is_some() {
+        ExitCode::Environment
+    } else {
+        summary.exit_code(stale.len())
+    }
+}
+
+/// The cases that were asked for.
+pub(super) fn planned(folder: Option<&Path>, selection: &[String]) -> Result<Vec<Case>, Failed> {
+    Plan::new(scenarios::read(folder)?, selection).map_err(|error| {
+        let code = match &error {
+            PlanError::Unknown(_) => ExitCode::Usage,
+            PlanError::Nothing => ExitCode::Environment,
+        };
+        Failed::new(code, error.to_string())
+    })
+}
+
+type Reports = Vec<Box<dyn Report + Send>>;
+
+fn reports(arguments: &Run) -> Result<Reports, Failed> {
+    let look = Look {
+        tty: std::io::stdout().is_terminal() && std::io::stderr().is_terminal(),
+        strict: arguments.strict,
+        verbose: arguments.verbose,
+    };
+    let mut reports: Reports = vec![Box::new(Terminal::new(std::io::stdout(), look))];
+    // Files are made before the run: a slip in a path should not cost one.
+    let file = |path: &PathBuf| {
+        File::create(path).map(BufWriter::new).map_err(|error| {
+            Failed::new(
+                ExitCode::Usage,
+                format!("cannot write {}: {error}", path.display()),
+            )
+        })
+    };
+    if let Some(path) = &arguments.junit {
+        reports.push(Box::new(Junit::new(file(path)?)));
+    }
+    if let Some(path) = &arguments.json {
+        reports.push(Box::new(Json::new(file(path)?, arguments.strict)));
+    }
+    if let Some(path) = &arguments.tap {
+        reports.push(Box::new(Tap::new(file(path)?)));
+    }
+    Ok(reports)
+}
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    pub(super) results: Vec<CaseResult>,
+    pub(super) defects: usize,
+    pub(super) interrupted: bool,
+    pub(super) took: std::time::Duration,
+    unwritten: Option<String>,
+}
+
+/// Makes the environment, runs the cases in it, ends it.
+pub(super) async fn play(
+    options: &Options,
+    cases: Vec<Case>,
+    settings: Settings,
+    mut reports: Reports,
+) -> Result<Played, Failed> {
+    let notes = Mutex::new(Vec::new());
+    let say = |line: String| {
+        if let Ok(mut notes) = notes.lock() {
+            notes.push(line);
+        }
+    };
+    let (stop, stopped) = watch::channel(false);
+    let signals = tokio::spawn(signals(stop));
+    let mut ended_early = stopped.clone();
+    let environment = tokio::select! {
+        made = Environment::start(options, &say) => Arc::new(made?),
+        _ = ended_early.wait_for(|stop| *stop) => {
+            return Ok(Played { interrupted: true, ..Played::default() });
+        }
+    };
+    let mut played = Played::default();
+    let started = Event::Started {
+        target: environment.target_name(),
+        database: environment.database_name(),
+        cases: cases.len(),
+        notes: notes.lock().map(|notes| notes.clone()).unwrap_or_default(),
+    };
+    hear(&mut reports, &started, &mut played);
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let runner = tokio::spawn(runner::run(
+        Arc::clone(&environment),
+        cases,
+        settings,
+        events,
+        stopped,
+    ));
+    while let Some(event) = heard.recv().await {
+        hear(&mut reports, &event, &mut played);
+        match event {
+            Event::Finished(case) => played.results.push(*case),
+            Event::Defect { .. } => played.defects += 1,
+            Event::Ended { took, interrupted } => {
+                played.interrupted = interrupted;
+                played.took = took;
+            }
+            Event::Started { .. } => {}
+        }
+    }
+    if runner.await.is_err() {
+        played.defects += 1;
+    }
+    signals.abort();
+    // No case runs any more, so nobody else holds it; if one did, dropping ends it too.
+    if let Ok(environment) = Arc::try_unwrap(environment) {
+        environment.stop().await;
+    }
+    Ok(played)
+}
+
+fn hear(reports: &mut Reports, event: &Event, played: &mut Played) {
+    for report in reports {
+        if let Err(error) = report.hear(event) {
+            // A reader that went away (`vmailspec run | head`) is no reason to stop judging.
+            if error.kind() != std::io::ErrorKind::BrokenPipe {
+                played.unwritten.get_or_insert(error.to_string());
+            }
+        }
+    }
+}
+
+/// The first Ctrl-C (or SIGTERM) ends the run in order, the second at once.
+async fn signals(stop: watch::Sender<bool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        // Without handlers the signals end the process as they always did.
+        std::future::pending::<()>().await;
+        return;
+    };
+    for first in [true, false] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if first {
+            complain("interrupted: ending the cases and the environment (again: at once)");
+            let _ = stop.send(true);
+        } else {
+            std::process::exit(ExitCode::Interrupted as i32);
+        }
+    }
+}
+
+fn in_runtime_value<T>(work: impl Future<Output = T>) -> Result<T, Failed> {
+    let mut value = None;
+    in_runtime(async {
+        value = Some(work.await);
+        Ok(ExitCode::Held)
+    })?;
+    value.ok_or_else(|| Failed::new(ExitCode::Defect, "the run came to no end"))
+}
+
+/// A name that no other run on this machine has: it begins every token.
+pub(super) fn run_name() -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    format!(
+        "v{:x}p{:x}",
+        now.as_millis() & 0xffff_ffff,
+        std::process::id()
+    )
+}

@@ -1,0 +1,117 @@
+//! Runs one case in its world: the start state, then the steps in order, then the ledger.
+//!
+//! It promises: what came before the first clause and failed blocks the case; the first surprising
+//! reply ends the dialogue and leaves later clauses unreached; probes after that still run, as
+//! evidence in the transcript; nothing is waited for longer than the case's limit.
+
+pub mod canary;
+pub mod connection;
+pub mod message;
+mod score;
+pub mod stage;
+mod steps;
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use score::{ClauseSeen, Miss};
+pub use stage::Stage;
+pub(crate) use steps::Stop;
+
+use crate::ledger;
+use crate::names::Tokens;
+use crate::plan::Case;
+use score::Score;
+
+/// What one case yielded, before levels make verdicts of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its clauses in order, the ledger's last.
+    pub clauses: Vec<ClauseSeen>,
+    /// Why something could not be seen.
+    pub blocked: Option<String>,
+    /// Time and line.
+    pub transcript: Vec<(Duration, String)>,
+    /// From first connection to last probe.
+    pub took: Duration,
+}
+
+/// The clock and the notebook of a case.
+#[derive(Debug)]
+pub struct Journal {
+    began: Instant,
+    deadline: Instant,
+    lines: Mutex<Vec<(Duration, String)>>,
+}
+
+impl Journal {
+    /// Starts the clock; no wait goes beyond `limit` from now.
+    #[must_use]
+    pub fn new(limit: Duration) -> Self {
+        let began = Instant::now();
+        Self {
+            began,
+            deadline: began + limit,
+            lines: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Writes a line.
+    pub fn note(&self, line: impl Into<String>) {
+        let took = self.began.elapsed();
+        if let Ok(mut lines) = self.lines.lock() {
+            lines.push((took, line.into()));
+        }
+    }
+
+    /// What was asked for, or what is left of the case's time if that is less.
+    #[must_use]
+    pub fn limit(&self, asked: Duration) -> Duration {
+        asked.min(self.deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether the case's time is over.
+    #[must_use]
+    pub fn over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// What was written so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<(Duration, String)> {
+        self.lines
+            .lock()
+            .map(|lines| lines.clone())
+            .unwrap_or_default()
+    }
+}
+
+/// Runs `case` on `stage`.
+pub async fn drive<S: Stage>(
+    case: &Case,
+    stage: &S,
+    tokens: &Tokens,
+    journal: &Journal,
+) -> Outcome {
+    let began = Instant::now();
+    let mut score = Score::new(&case.scenario);
+    let mut run = steps::Run::new(case, stage, tokens, journal);
+    run.start(&mut score).await;
+    run.steps(&case.scenario.steps, &mut score).await;
+    let transactions = run.finish().await;
+    let mut outcome = score.outcome();
+    if outcome.blocked.is_none() || outcome.clauses.iter().any(ClauseSeen::was_seen) {
+        let watch = ledger::Watch {
+            stage,
+            tokens,
+            journal,
+            case,
+        };
+        outcome.clauses.extend(watch.settle(&transactions).await);
+    }
+    outcome.transcript = journal.lines();
+    outcome.took = began.elapsed();
+    outcome
+}

@@ -1,0 +1,150 @@
+//! The names that a case owns, and the rows that come with them.
+//!
+//! Every case has names of its own under the reserved domain `test` (RFC 2606), so cases run side by
+//! side; the tutorial's own rows (`fixtures/sql/seed.sql`) are seeded with its names put in.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// The tutorial's hosted domain and its transport domain, as they stand in `seed.sql`.
+pub const LITERAL_DOMAIN: &str = "mydomain.com";
+/// See [`LITERAL_DOMAIN`].
+pub const LITERAL_TRANSPORT: &str = "transport.com";
+/// The tutorial's "System mail name".
+pub const HOSTNAME: &str = "server.domain.com";
+
+/// What one case calls its own.
+#[derive(Debug, Clone)]
+pub struct Names {
+    /// Hosted: mailbox, forwarding.
+    pub domain: String,
+    /// A row in `transport`.
+    pub transport: String,
+    /// Foreign: the case's senders.
+    pub sender: String,
+    /// Foreign.
+    pub elsewhere: String,
+}
+
+impl Names {
+    /// The names of the `number`th case of the run `run`.
+    pub fn new(number: usize, run: &str, literal: bool) -> Self {
+        let own = |letter: char| format!("{letter}{number}.{run}.test");
+        Self {
+            domain: if literal {
+                LITERAL_DOMAIN.to_owned()
+            } else {
+                own('d')
+            },
+            transport: if literal {
+                LITERAL_TRANSPORT.to_owned()
+            } else {
+                own('t')
+            },
+            sender: own('s'),
+            elsewhere: own('e'),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> [&str; 4] {
+        [&self.domain, &self.transport, &self.sender, &self.elsewhere]
+    }
+
+    /// As scenarios see them, with the sink's address.
+    pub fn table(&self, sink: Ipv4Addr, port: u16) -> BTreeMap<String, String> {
+        [
+            ("domain", self.domain.clone()),
+            ("transport", self.transport.clone()),
+            ("sender", self.sender.clone()),
+            ("elsewhere", self.elsewhere.clone()),
+            ("hostname", HOSTNAME.to_owned()),
+            ("sinkaddress", sink.to_string()),
+            ("sinkport", port.to_string()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+    }
+
+    /// The tutorial's statements with these names in them.
+    pub fn seed(&self, statements: &[String]) -> Vec<String> {
+        let put = |text: &String| {
+            text.replace(LITERAL_DOMAIN, &self.domain)
+                .replace(LITERAL_TRANSPORT, &self.transport)
+        };
+        statements.iter().map(put).collect()
+    }
+
+    /// Removes every row whose key ends in one of these names.
+    pub fn removal(&self) -> Vec<String> {
+        let keys = [
+            ("domains", "domain"),
+            ("forwardings", "email"),
+            ("transport", "domain"),
+            ("users", "email"),
+        ];
+        keys.iter()
+            .map(|(table, column)| {
+                let ends: Vec<String> = self
+                    .all()
+                    .iter()
+                    .map(|name| format!("{column} LIKE '%{name}'"))
+                    .collect();
+                format!("DELETE FROM {table} WHERE {}", ends.join(" OR "))
+            })
+            .collect()
+    }
+}
+
+/// Puts `$names` into a value of main.cf or master.cf. `$$` is a dollar sign; a name that is not
+/// the case's stays, for Postfix has `$names` too.
+pub fn expand(text: &str, tables: &[&BTreeMap<String, String>]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let end = after
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(after.len());
+        let name = &after[..end];
+        if let Some(tail) = after.strip_prefix('$') {
+            out.push('$');
+            rest = tail;
+        } else if let Some(value) = tables.iter().find_map(|table| table.get(name)) {
+            out.push_str(value);
+            rest = &after[end..];
+        } else {
+            out.push('$');
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The statements of a file: each ends with a semicolon at the end of a line; `--` lines are comments.
+pub fn statements(text: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut current = String::new();
+    for line in text.lines().map(str::trim_end) {
+        if line.is_empty() || line.starts_with("--") {
+            continue;
+        }
+        current.push_str(line);
+        current.push('\n');
+        if line.ends_with(';') {
+            all.push(
+                std::mem::take(&mut current)
+                    .trim_end()
+                    .trim_end_matches(';')
+                    .to_owned(),
+            );
+        }
+    }
+    if !current.trim().is_empty() {
+        all.push(current.trim_end().to_owned());
+    }
+    all
+}

@@ -1,0 +1,129 @@
+//! Known failures: clauses that are broken and known to be, as data with reasons.
+//!
+//! A file of lines; columns are separated by two blanks or more; `#` begins a comment:
+//!
+//! ```text
+//! # pattern            reason                                        since       link (optional)
+//! auth.db-down         answers 535 while the database is away        2024-05-01  https://example.org/1
+//! smuggling.*          takes LF.LF as the end of a message           2024-05-01
+//! ```
+//!
+//! A pattern is a clause's id, or `case-name:clause-id`; `*` is any text. Listed clauses run all
+//! the same. An entry whose clauses hold now, or that matches none, is stale, and that is an
+//! error: the list never says more than the truth.
+
+use std::path::Path;
+
+use crate::event::{CaseResult, Verdict};
+use crate::plan::selection::matches;
+
+/// One line of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Which clauses.
+    pub pattern: String,
+    /// Why they are broken.
+    pub reason: String,
+    /// Since when it is known.
+    pub date: String,
+    /// Where more is said.
+    pub link: Option<String>,
+    /// The line in the file.
+    pub line: usize,
+}
+
+/// The list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Its entries in order.
+    pub entries: Vec<Entry>,
+}
+
+impl Known {
+    /// Reads the list; the error holds file, line and what was expected.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("the known failures {}: {error}", path.display()))?;
+        Self::parse(&text).map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))
+    }
+
+    /// Reads its text; the error holds line and reason.
+    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+        let mut entries = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line_number = number + 1;
+            let text = line.trim();
+            if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            let mut columns = text
+                .split("  ")
+                .map(str::trim)
+                .filter(|column| !column.is_empty());
+            let (Some(pattern), Some(reason), Some(date)) =
+                (columns.next(), columns.next(), columns.next())
+            else {
+                let why = "expected `PATTERN  REASON  DATE  [LINK]`, two blanks between columns";
+                return Err((line_number, why.into()));
+            };
+            if date.parse::<jiff::civil::Date>().is_err() {
+                return Err((
+                    line_number,
+                    format!("`{date}`: expected a date as 2024-05-01"),
+                ));
+            }
+            entries.push(Entry {
+                pattern: pattern.to_owned(),
+                reason: reason.to_owned(),
+                date: date.to_owned(),
+                link: columns.next().map(str::to_owned),
+                line: line_number,
+            });
+        }
+        Ok(Self { entries })
+    }
+
+    /// The reason, if this clause of this case is on the list.
+    #[must_use]
+    pub fn reason(&self, case: &str, id: &str) -> Option<String> {
+        let entry = self.entries.iter().find(|entry| entry.is_about(case, id))?;
+        let link = entry
+            .link
+            .as_ref()
+            .map_or(String::new(), |link| format!(", {link}"));
+        Some(format!("{} (since {}{link})", entry.reason, entry.date))
+    }
+
+    /// The entries that say more than the truth, in words. `whole`: nothing was left out of the
+    /// run, so an entry that matched nothing is stale too.
+    #[must_use]
+    pub fn stale(&self, results: &[CaseResult], whole: bool) -> Vec<String> {
+        let mut stale = Vec::new();
+        for entry in &self.entries {
+            let verdicts: Vec<Verdict> = results
+                .iter()
+                .flat_map(|case| case.clauses.iter().map(move |clause| (case, clause)))
+                .filter(|(case, clause)| entry.is_about(&case.name, &clause.id))
+                .map(|(_, clause)| clause.verdict)
+                .collect();
+            let why = if verdicts.is_empty() && whole {
+                "matches no clause of this run"
+            } else if verdicts.contains(&Verdict::Held) && !verdicts.contains(&Verdict::Broken) {
+                "holds now"
+            } else {
+                continue;
+            };
+            stale.push(format!(
+                "line {}: `{}` {why}: take it out",
+                entry.line, entry.pattern
+            ));
+        }
+        stale
+    }
+}
+
+impl Entry {
+    fn is_about(&self, case: &str, id: &str) -> bool {
+        matches(&self.pattern, id) || matches(&self.pattern, &format!("{case}:{id}"))
+    }
+}

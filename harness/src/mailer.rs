@@ -1,0 +1,179 @@
+//! The everyday client: the library lettre, as mail programs use it, says what a real client
+//! makes of the target. It connects from the case's own source address.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use lettre::Address;
+use lettre::address::Envelope;
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+
+use crate::ledger::follow::{End, Recipient, Transaction};
+use crate::names::TOKEN_FIELD;
+use crate::scenario::{Entry, Span};
+
+/// One message and the way it goes.
+#[derive(Debug)]
+pub struct Letter {
+    /// From where.
+    pub source: IpAddr,
+    /// To where.
+    pub address: SocketAddr,
+    /// The way in.
+    pub entry: Entry,
+    /// The authority that signed the target's certificate, DER.
+    pub ca: Vec<u8>,
+    /// The name in the certificate.
+    pub hostname: String,
+    /// What EHLO says.
+    pub client: String,
+    /// User and password.
+    pub login: Option<(String, String)>,
+    /// Sender; empty: null.
+    pub from: String,
+    /// Recipients.
+    pub to: Vec<String>,
+    /// The token.
+    pub token: String,
+}
+
+/// Why the client gave up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the client says.
+    pub text: String,
+    /// The end of data may have been sent, so the message may be on its way.
+    pub unknown: bool,
+}
+
+/// Sends; the reply at the end of data.
+pub async fn send(letter: &Letter) -> Result<String, Refusal> {
+    let early = |text: String| Refusal {
+        text,
+        unknown: false,
+    };
+    let words = |error: lettre::transport::smtp::Error| early(in_words(&error));
+    let envelope = envelope(letter).map_err(early)?;
+    let tls = TlsParameters::builder(letter.hostname.clone())
+        .add_root_certificate(Certificate::from_der(letter.ca.clone()).map_err(words)?)
+        .build()
+        .map_err(words)?;
+    let client = ClientId::Domain(letter.client.clone());
+    let wrapped = (letter.entry == Entry::Smtps).then(|| tls.clone());
+    let mut connection = AsyncSmtpConnection::connect_tokio1(
+        letter.address,
+        Some(Duration::from_secs(10)),
+        &client,
+        wrapped,
+        Some(letter.source),
+    )
+    .await
+    .map_err(words)?;
+    if letter.entry == Entry::StartTls {
+        connection.starttls(tls, &client).await.map_err(words)?;
+    }
+    if let Some((user, password)) = &letter.login {
+        let credentials = Credentials::new(user.clone(), password.clone());
+        connection
+            .auth(DEFAULT_MECHANISMS, &credentials)
+            .await
+            .map_err(words)?;
+    }
+    let text = text(letter);
+    let response = connection
+        .send(&envelope, text.as_bytes())
+        .await
+        .map_err(|error| Refusal {
+            text: in_words(&error),
+            unknown: error.status().is_none(),
+        })?;
+    // The message is handed over; what QUIT is answered changes nothing.
+    let _ = connection.quit().await;
+    let first = response.first_line().unwrap_or_default();
+    Ok(format!("{} {first}", response.code()))
+}
+
+/// What the ledger keeps of it. A client of this kind does not tell which recipient was refused:
+/// where it gave up, none is taken for granted.
+#[must_use]
+pub fn transaction(letter: &Letter, result: &Result<String, Refusal>, span: Span) -> Transaction {
+    let end = match result {
+        Ok(reply) => End::Accepted(reply.clone()),
+        Err(refusal) if refusal.unknown => End::Unknown,
+        Err(refusal) => End::Refused(refusal.text.clone()),
+    };
+    let code = if result.is_ok() { 250 } else { 0 };
+    let recipients = letter
+        .to
+        .iter()
+        .map(|address| Recipient {
+            address: address.clone(),
+            parameters: String::new(),
+            code,
+        })
+        .collect();
+    let token = Some(letter.token.clone());
+    Transaction {
+        from: letter.from.clone(),
+        recipients,
+        token,
+        end,
+        span,
+    }
+}
+
+/// Now, as RFC 5322 writes it.
+#[must_use]
+pub fn date() -> String {
+    jiff::Zoned::now()
+        .strftime("%a, %d %b %Y %H:%M:%S %z")
+        .to_string()
+}
+
+fn envelope(letter: &Letter) -> Result<Envelope, String> {
+    let address = |text: &String| {
+        text.parse::<Address>()
+            .map_err(|error| format!("the mailer cannot say <{text}>: {error}"))
+    };
+    let from = if letter.from.is_empty() {
+        None
+    } else {
+        Some(address(&letter.from)?)
+    };
+    let to = letter
+        .to
+        .iter()
+        .map(address)
+        .collect::<Result<Vec<_>, _>>()?;
+    Envelope::new(from, to).map_err(|error| error.to_string())
+}
+
+fn text(letter: &Letter) -> String {
+    let Letter {
+        token, from, to, ..
+    } = letter;
+    let to: Vec<String> = to.iter().map(|address| format!("<{address}>")).collect();
+    format!(
+        "{TOKEN_FIELD}: {token}\r\nFrom: <{from}>\r\nTo: {}\r\nDate: {}\r\nMessage-ID: \
+         <{token}@{}>\r\nSubject: A message of an everyday client\r\n\r\nA line of text.\r\n",
+        to.join(", "),
+        date(),
+        letter.client,
+    )
+}
+
+fn in_words(error: &lettre::transport::smtp::Error) -> String {
+    use std::error::Error;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(&format!(": {cause_text}"));
+        }
+        source = cause.source();
+    }
+    text
+}

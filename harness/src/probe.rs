@@ -1,0 +1,96 @@
+//! Probes: they look where the mail went.
+//!
+//! It promises: presence is an event that was seen; absence is shown by a canary, a later message
+//! on the same way that did arrive, never by waiting alone; what cannot be seen is said to be so
+//! (*blocked*), never taken for absent.
+
+pub mod maildir;
+pub mod report;
+pub mod sink;
+pub mod sql;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::driver::canary::POLL;
+use crate::driver::{Journal, Miss, Stage};
+use crate::names::Tokens;
+use crate::scenario::text::expand;
+use crate::scenario::{Span, Text, Vantage};
+
+pub(crate) use crate::driver::Stop;
+
+/// How long a probe waits where the scenario does not say.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long a probe waits that only gathers evidence.
+const EVIDENCE: Duration = Duration::from_secs(1);
+
+/// What a probe looks with.
+#[derive(Debug)]
+pub(crate) struct Look<'a, S> {
+    pub(crate) stage: &'a S,
+    pub(crate) tokens: &'a Tokens,
+    pub(crate) journal: &'a Journal,
+    pub(crate) names: &'a BTreeMap<String, String>,
+    /// Where the case's client stands; its canaries come from there.
+    pub(crate) from: Vantage,
+    /// The probe's place.
+    pub(crate) span: Span,
+    /// After a surprise: look, and do not wait long.
+    pub(crate) evidence: bool,
+}
+
+impl<S> Look<'_, S> {
+    pub(crate) fn text(&self, text: &Text) -> String {
+        expand(text, self.names)
+    }
+
+    /// When waiting ends.
+    pub(crate) fn deadline(&self, within: Option<Duration>) -> Instant {
+        let limit = within.unwrap_or(LIMIT);
+        let limit = if self.evidence {
+            limit.min(EVIDENCE)
+        } else {
+            limit
+        };
+        Instant::now() + self.journal.limit(limit)
+    }
+}
+
+/// `queue N`: what the target still holds of the case.
+pub(crate) async fn queue<S: Stage>(
+    look: &Look<'_, S>,
+    count: usize,
+    within: Option<Duration>,
+) -> Result<(), Stop> {
+    let deadline = look.deadline(within);
+    loop {
+        let Some(held) = look.stage.queued(&look.tokens.prefix()).await else {
+            return Err(Stop::Environment(
+                "the queue of this target cannot be seen".into(),
+            ));
+        };
+        if held == count {
+            look.journal.note(format!("queue: {}", messages(held)));
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let expected = format!("{} in the queue", messages(count));
+            return Err(Stop::Missed(
+                Miss::new(look.span, expected, messages(held)).harmful(),
+            ));
+        }
+        sleep(POLL).await;
+    }
+}
+
+/// `no message`, `1 message`, `2 messages`
+pub(crate) fn messages(count: usize) -> String {
+    match count {
+        0 => "no message".into(),
+        1 => "1 message".into(),
+        n => format!("{n} messages"),
+    }
+}

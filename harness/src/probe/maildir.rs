@@ -1,0 +1,328 @@
+//! `maildir ADDRESS …`: what lies in a mailbox, and how.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::sink::{about, has, header};
+use super::{Look, Stop, messages};
+use crate::driver::canary::{self, POLL};
+use crate::driver::{Miss, Stage};
+use crate::environment::Mail;
+use crate::names::token_of;
+use crate::scenario::Detail;
+
+/// How long details may take to become true once the messages are there (maildirsize follows).
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Exactly `count` messages of the case are in `new/`, with these details each.
+pub(crate) async fn check<S: Stage>(
+    look: &Look<'_, S>,
+    address: &str,
+    count: usize,
+    details: &[Detail],
+    within: Option<Duration>,
+) -> Result<(), Stop> {
+    if look.stage.maildir(address).is_none() {
+        return Err(Stop::Environment(
+            "the Maildirs of this target cannot be seen".into(),
+        ));
+    }
+    let deadline = look.deadline(within);
+    while ours(look, address).await?.len() < count {
+        if Instant::now() >= deadline {
+            return Err(Stop::Missed(wrong_count(look, address, count).await?));
+        }
+        sleep(POLL).await;
+    }
+    let deadline = Instant::now() + look.journal.limit(SETTLE);
+    loop {
+        match all_details(look, address, details).await {
+            Err(Stop::Missed(_)) if !look.evidence && Instant::now() < deadline => {
+                sleep(POLL).await
+            }
+            Err(stop) => return Err(stop),
+            Ok(()) => break,
+        }
+    }
+    let canary = if look.evidence {
+        Ok(())
+    } else {
+        // A canary on the same way shows that there are no more.
+        canary::to_maildir(look.stage, look.from, look.tokens, look.journal).await
+    };
+    if ours(look, address).await?.len() != count {
+        return Err(Stop::Missed(wrong_count(look, address, count).await?));
+    }
+    match canary {
+        Err(why) if count == 0 => Err(Stop::Environment(format!("absence cannot be shown: {why}"))),
+        Err(why) => {
+            look.journal
+                .note(format!("that there are no more is not shown: {why}"));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// `maildir ADDRESS empty-out`: the owner reads and deletes everything, and counts it off in
+/// maildirsize as Maildir++ readers do.
+pub(crate) fn empty_out<S: Stage>(stage: &S, address: &str) -> Result<(), String> {
+    let folder = stage
+        .maildir(address)
+        .ok_or("the Maildirs of this target cannot be seen")?;
+    let (mut octets, mut count) = (0, 0);
+    for sub in ["new", "cur"] {
+        for path in files(&folder.join(sub)) {
+            octets += std::fs::metadata(&path)
+                .map_err(|error| told(&path, &error))?
+                .len();
+            count += 1;
+            std::fs::remove_file(&path).map_err(|error| told(&path, &error))?;
+        }
+    }
+    let ledger = folder.join("maildirsize");
+    if count > 0 && ledger.exists() {
+        use std::io::Write;
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&ledger)
+            .and_then(|mut file| file.write_all(format!("-{octets} -{count}\n").as_bytes()))
+            .map_err(|error| told(&ledger, &error))?;
+    }
+    Ok(())
+}
+
+/// The files of a folder by name; none, if it is not there.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map(|entries| {
+            entries
+                .filter_map(Result::ok)
+                .map(|entry| entry.path())
+                .collect()
+        })
+        .unwrap_or_default();
+    paths.sort();
+    paths
+}
+
+fn told(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+async fn ours<S: Stage>(look: &Look<'_, S>, address: &str) -> Result<Vec<Mail>, Stop> {
+    let mails = look.stage.mails(address).await.map_err(Stop::Environment)?;
+    Ok(mails
+        .into_iter()
+        .filter(|mail| parent(&mail.path) == Some("new"))
+        .filter(|mail| token_of(&mail.content).is_none_or(|token| !look.tokens.is_foreign(&token)))
+        .collect())
+}
+
+fn parent(path: &Path) -> Option<&str> {
+    path.parent()?.file_name()?.to_str()
+}
+
+async fn wrong_count<S: Stage>(
+    look: &Look<'_, S>,
+    address: &str,
+    count: usize,
+) -> Result<Miss, Stop> {
+    let there = ours(look, address).await?;
+    let mut seen = messages(there.len());
+    for mail in there.iter().take(3) {
+        seen.push_str(&format!(", {}", about(&mail.content)));
+    }
+    let expected = format!("{} in the Maildir of {address}", messages(count));
+    Ok(Miss::new(look.span, expected, seen).harmful())
+}
+
+async fn all_details<S: Stage>(
+    look: &Look<'_, S>,
+    address: &str,
+    details: &[Detail],
+) -> Result<(), Stop> {
+    if details.is_empty() {
+        return Ok(());
+    }
+    for mail in ours(look, address).await? {
+        let mut line = 0;
+        for detail in details {
+            let nth = line;
+            if detail.word == "first" {
+                line += 1;
+            }
+            one(look, &mail, detail, nth).map_err(|(expected, seen)| {
+                let miss = Miss::new(detail.span, expected, seen);
+                Stop::Missed(if detail.word == "lacks" {
+                    miss.harmful()
+                } else {
+                    miss
+                })
+            })?;
+        }
+    }
+    Ok(())
+}
+
+type Difference = (String, String);
+
+fn one<S: Stage>(
+    look: &Look<'_, S>,
+    mail: &Mail,
+    detail: &Detail,
+    nth: usize,
+) -> Result<(), Difference> {
+    let word = detail.word.as_str();
+    let mut text = look.text(&detail.text);
+    if word == "name" {
+        text = text.replace("$size", &mail.content.len().to_string());
+    }
+    let differ = |good: bool, expected: String, seen: String| {
+        if good { Ok(()) } else { Err((expected, seen)) }
+    };
+    match word {
+        "has" | "lacks" => has(&mail.content, word, &text),
+        "header" => header(&mail.content, &text),
+        "first" => {
+            let line = mail
+                .content
+                .split(|&octet| octet == b'\n')
+                .nth(nth)
+                .unwrap_or_default();
+            let line = String::from_utf8_lossy(line).into_owned();
+            differ(
+                line.starts_with(&text),
+                format!("line {} to begin {text}", nth + 1),
+                line,
+            )
+        }
+        "path" => {
+            let root = look.stage.facts().maildir_root.unwrap_or_default();
+            let path = mail
+                .path
+                .parent()
+                .and_then(Path::parent)
+                .unwrap_or(&mail.path);
+            let path = path
+                .strip_prefix(&root)
+                .unwrap_or(path)
+                .display()
+                .to_string();
+            let same = path.trim_matches('/') == text.trim_matches('/');
+            differ(same, format!("the path {text}"), format!("{path}/"))
+        }
+        "mode" => mode(&mail.path, &text),
+        "foldermode" => {
+            let sub = mail.path.parent().unwrap_or(&mail.path);
+            mode(sub, &text)?;
+            mode(sub.parent().unwrap_or(sub), &text)
+        }
+        "owner" => owner(look, &mail.path),
+        "name" => {
+            let name = mail
+                .path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            differ(
+                name.contains(&text),
+                format!("a file name with {text}"),
+                name,
+            )
+        }
+        "lf" => {
+            let seen = "a CR in the file".to_owned();
+            differ(!mail.content.contains(&b'\r'), "LF line ends".into(), seen)
+        }
+        "maildirsize" => maildirsize(mail, &text),
+        _ => Ok(()),
+    }
+}
+
+fn mode(path: &Path, wanted: &str) -> Result<(), Difference> {
+    let expected = || format!("mode {wanted} of {}", path.display());
+    let mode = std::fs::metadata(path)
+        .map_err(|error| (expected(), error.to_string()))?
+        .mode()
+        & 0o7777;
+    if u32::from_str_radix(wanted.trim(), 8) == Ok(mode) {
+        return Ok(());
+    }
+    Err((expected(), format!("mode {mode:04o}")))
+}
+
+fn owner<S: Stage>(look: &Look<'_, S>, path: &Path) -> Result<(), Difference> {
+    let Some((uid, gid)) = look.stage.facts().owner else {
+        return Err((
+            "a known owner".into(),
+            "the target does not say who owns Maildirs".into(),
+        ));
+    };
+    let expected = || format!("owner {uid}:{gid}");
+    for path in [
+        Some(path),
+        path.parent(),
+        path.parent().and_then(Path::parent),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        let seen = std::fs::metadata(path).map_err(|error| (expected(), error.to_string()))?;
+        if (seen.uid(), seen.gid()) != (uid, gid) {
+            return Err((
+                expected(),
+                format!("{}:{} of {}", seen.uid(), seen.gid(), path.display()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The first line is the limit; the rest adds up to what is in new and cur.
+fn maildirsize(mail: &Mail, limit: &str) -> Result<(), Difference> {
+    let folder = mail
+        .path
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(&mail.path);
+    let expected = |what: &str| format!("a maildirsize file {what}");
+    let text = std::fs::read_to_string(folder.join("maildirsize"))
+        .map_err(|error| (expected(&format!("that begins {limit}")), error.to_string()))?;
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default().trim();
+    if first != limit.trim() {
+        return Err((expected(&format!("that begins {limit}")), first.to_owned()));
+    }
+    let (mut octets, mut count) = (0_i64, 0_i64);
+    for line in lines {
+        let mut numbers = line.split_whitespace().map(str::parse::<i64>);
+        let (Some(Ok(size)), Some(Ok(files)), None) =
+            (numbers.next(), numbers.next(), numbers.next())
+        else {
+            return Err((expected("of lines of two numbers"), line.to_owned()));
+        };
+        octets = octets.saturating_add(size);
+        count = count.saturating_add(files);
+    }
+    let (mut real, mut there) = (0_i64, 0_i64);
+    for path in ["new", "cur"]
+        .iter()
+        .flat_map(|sub| files(&folder.join(sub)))
+    {
+        real += std::fs::metadata(&path)
+            .map_or(0, |data| i64::try_from(data.len()).unwrap_or(i64::MAX));
+        there += 1;
+    }
+    if (octets, count) == (real, there) {
+        return Ok(());
+    }
+    Err((
+        expected(&format!("that adds up to {real} octets in {there} files")),
+        format!("{octets} octets in {count} files"),
+    ))
+}

@@ -1,0 +1,179 @@
+//! `sink DOMAIN …`: what came to the next hop, and what a bounce says.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::report::Report;
+use super::{Look, Stop, messages};
+use crate::driver::canary::{self, POLL};
+use crate::driver::{Miss, Stage};
+use crate::environment::Sunk;
+use crate::names::{field, fields, token_of};
+use crate::scenario::Detail;
+
+/// Exactly `count` messages of the case for recipients in `domain`, with these details each.
+pub(crate) async fn check<S: Stage>(
+    look: &Look<'_, S>,
+    domain: &str,
+    count: usize,
+    details: &[Detail],
+    within: Option<Duration>,
+) -> Result<(), Stop> {
+    let deadline = look.deadline(within);
+    loop {
+        if ours(look, domain).len() >= count {
+            break;
+        }
+        if Instant::now() >= deadline {
+            return Err(Stop::Missed(wrong_count(look, domain, count)));
+        }
+        sleep(POLL).await;
+    }
+    for sunk in ours(look, domain) {
+        for detail in details {
+            one(look, &sunk, detail)?;
+        }
+    }
+    if look.evidence {
+        return if ours(look, domain).len() == count {
+            Ok(())
+        } else {
+            Err(Stop::Missed(wrong_count(look, domain, count)))
+        };
+    }
+    // A canary on the same way shows that there are no more.
+    let canary = canary::to_sink(look.stage, domain, look.tokens, look.journal).await;
+    let there = ours(look, domain).len();
+    if there != count {
+        return Err(Stop::Missed(wrong_count(look, domain, count)));
+    }
+    match canary {
+        Err(why) if count == 0 => Err(Stop::Environment(format!("absence cannot be shown: {why}"))),
+        Err(why) => {
+            look.journal
+                .note(format!("that there are no more is not shown: {why}"));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn wrong_count<S: Stage>(look: &Look<'_, S>, domain: &str, count: usize) -> Miss {
+    let there = ours(look, domain);
+    let mut seen = messages(there.len());
+    for sunk in there.iter().take(3) {
+        seen.push_str(&format!(
+            ", from <{}> to <{}>",
+            sunk.from,
+            sunk.to.join(">, <")
+        ));
+    }
+    Miss::new(
+        look.span,
+        format!("{} for {domain} at the sink", messages(count)),
+        seen,
+    )
+    .harmful()
+}
+
+/// The case's messages for this domain: no canaries, nothing of other cases.
+fn ours<S: Stage>(look: &Look<'_, S>, domain: &str) -> Vec<Sunk> {
+    let in_domain = |address: &String| {
+        address
+            .rsplit_once('@')
+            .is_some_and(|(_, of)| of.eq_ignore_ascii_case(domain))
+    };
+    look.stage
+        .sunk()
+        .into_iter()
+        .filter(|sunk| sunk.to.iter().any(in_domain))
+        .filter(|sunk| token_of(&sunk.content).is_none_or(|token| !look.tokens.is_foreign(&token)))
+        .collect()
+}
+
+fn one<S: Stage>(look: &Look<'_, S>, sunk: &Sunk, detail: &Detail) -> Result<(), Stop> {
+    let text = look.text(&detail.text);
+    let miss =
+        |expected: String, seen: String| Stop::Missed(Miss::new(detail.span, expected, seen));
+    let unbracketed = text.trim_start_matches('<').trim_end_matches('>');
+    match detail.word.as_str() {
+        "from" if !sunk.from.eq_ignore_ascii_case(unbracketed) => Err(miss(
+            format!("from {text}"),
+            format!("from <{}>", sunk.from),
+        )),
+        "to" if !sunk
+            .to
+            .iter()
+            .any(|to| to.eq_ignore_ascii_case(unbracketed)) =>
+        {
+            Err(miss(
+                format!("to {text}"),
+                format!("to <{}>", sunk.to.join(">, <")),
+            ))
+        }
+        "header" => header(&sunk.content, &text).map_err(|(expected, seen)| miss(expected, seen)),
+        "has" | "lacks" => has(&sunk.content, &detail.word, &text).map_err(|(expected, seen)| {
+            let miss = Miss::new(detail.span, expected, seen);
+            Stop::Missed(if detail.word == "lacks" {
+                miss.harmful()
+            } else {
+                miss
+            })
+        }),
+        "status" | "part" => {
+            let report = Report::read(&sunk.content).ok_or_else(|| {
+                miss(
+                    "a delivery status notification".into(),
+                    about(&sunk.content),
+                )
+            })?;
+            let result = if detail.word == "part" {
+                report.part(&text)
+            } else {
+                report.status(&text)
+            };
+            result.map_err(|(expected, seen)| miss(expected, seen))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is expected and what there is, in words.
+pub(crate) type Difference = (String, String);
+
+/// `header NAME: TEXT`: a field of this name has this value, or holds it.
+pub(crate) fn header(content: &[u8], text: &str) -> Result<(), Difference> {
+    let (name, wanted) = text.split_once(':').unwrap_or((text, ""));
+    let (name, wanted) = (name.trim(), wanted.trim());
+    let values = fields(content, name);
+    if values.iter().any(|value| value.contains(wanted)) {
+        return Ok(());
+    }
+    let seen = match values.as_slice() {
+        [] => format!("no field {name}"),
+        values => format!("{name}: {}", values.join(&format!("; {name}: "))),
+    };
+    Err((format!("{name}: {wanted}"), seen))
+}
+
+/// `has TEXT`, `lacks TEXT`: a line of the message, or of its unfolded text.
+pub(crate) fn has(content: &[u8], word: &str, text: &str) -> Result<(), Difference> {
+    let whole = String::from_utf8_lossy(content);
+    // A text that the server folded is still that text.
+    let unfolded: String = whole.split_whitespace().collect::<Vec<_>>().join(" ");
+    let found = whole.contains(text) || unfolded.contains(text);
+    if found == (word == "has") {
+        return Ok(());
+    }
+    Err((format!("a message that {word} {text}"), about(content)))
+}
+
+/// A message in a few words.
+pub(crate) fn about(content: &[u8]) -> String {
+    let subject = field(content, "Subject").unwrap_or_default();
+    format!(
+        "a message of {} octets with the subject \"{subject}\"",
+        content.len()
+    )
+}

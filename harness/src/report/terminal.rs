@@ -1,0 +1,309 @@
+//! What a person sees: progress, each failure with all that is needed to understand it, the sums.
+
+use std::io::Write;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+};
+
+use super::Report;
+use super::summary::Summary;
+use crate::event::{CaseResult, ClauseResult, Event, Verdict};
+use crate::scenario::refs;
+
+/// How many lines of the target's log a failure shows.
+const LOG_LINES: usize = 12;
+
+/// How to show it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Look {
+    /// A terminal with colours and a moving line; else plain lines.
+    pub tty: bool,
+    /// As the run was.
+    pub strict: bool,
+    /// Whether to say what was declined or noted, case by case.
+    pub verbose: bool,
+}
+
+/// Writes for people.
+#[derive(Debug)]
+pub struct Terminal<W> {
+    to: W,
+    look: Look,
+    bar: Option<ProgressBar>,
+    cases: usize,
+    done: usize,
+    summary: Summary,
+    unable: Vec<(String, String)>,
+}
+
+impl<W: Write> Terminal<W> {
+    /// Writes to `to`.
+    pub fn new(to: W, look: Look) -> Self {
+        Self {
+            to,
+            look,
+            bar: None,
+            cases: 0,
+            done: 0,
+            summary: Summary::default(),
+            unable: Vec::new(),
+        }
+    }
+
+    fn started(
+        &mut self,
+        target: &str,
+        database: &str,
+        cases: usize,
+        notes: &[String],
+    ) -> std::io::Result<()> {
+        self.cases = cases;
+        writeln!(self.to, "{target}\non {database}")?;
+        for note in notes {
+            writeln!(self.to, "  {note}")?;
+        }
+        let plural = if cases == 1 { "case" } else { "cases" };
+        writeln!(self.to, "{cases} {plural}\n")?;
+        if self.look.tty {
+            let bar = ProgressBar::with_draw_target(
+                Some(u64::try_from(cases).unwrap_or(u64::MAX)),
+                ProgressDrawTarget::stderr(),
+            );
+            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}") {
+                bar.set_style(style);
+            }
+            self.bar = Some(bar);
+        }
+        Ok(())
+    }
+
+    fn finished(&mut self, case: &CaseResult) -> std::io::Result<()> {
+        self.done += 1;
+        self.summary.add(case, self.look.strict);
+        let state = state(case);
+        if let Some(bar) = self.bar.clone() {
+            bar.inc(1);
+            bar.set_message(case.name.clone());
+            if case.is_broken() {
+                return bar.suspend(|| self.failures(case));
+            }
+        } else {
+            let width = self.cases.to_string().len();
+            let ms = case.took.as_millis();
+            writeln!(
+                self.to,
+                "{:>width$}/{} {state:<11} {} {ms} ms",
+                self.done, self.cases, case.name
+            )?;
+        }
+        if let Some(reason) = &case.blocked {
+            self.unable
+                .push((format!("{state} {}", case.name), reason.clone()));
+        }
+        if case.is_broken() {
+            self.failures(case)?;
+        }
+        if self.look.verbose {
+            self.remarks(case)?;
+        }
+        Ok(())
+    }
+
+    fn remarks(&mut self, case: &CaseResult) -> std::io::Result<()> {
+        for clause in &case.clauses {
+            if let (Verdict::Declined | Verdict::Noted, Some(failure)) =
+                (clause.verdict, &clause.failure)
+            {
+                let word = clause.verdict.word();
+                writeln!(
+                    self.to,
+                    "    {word} {}: {}; there was {}",
+                    clause.id, clause.claim, failure.seen
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn failures(&mut self, case: &CaseResult) -> std::io::Result<()> {
+        for clause in case.clauses.iter().filter(|clause| clause.is_news()) {
+            self.failure(case, clause)?;
+        }
+        writeln!(self.to, "  The dialogue, in seconds:")?;
+        for (at, line) in &case.transcript {
+            writeln!(self.to, "    {:>7.3}  {line}", at.as_secs_f64())?;
+        }
+        if !case.log.is_empty() {
+            let skipped = case.log.len().saturating_sub(LOG_LINES);
+            let more = if skipped == 0 {
+                String::new()
+            } else {
+                format!(" ({skipped} before)")
+            };
+            writeln!(self.to, "\n  The server's log{more}:")?;
+            for line in case.log.iter().skip(skipped) {
+                writeln!(self.to, "    {line}")?;
+            }
+        }
+        writeln!(
+            self.to,
+            "\n  This case alone:\n    vmailspec run '{}'\n",
+            case.name
+        )
+    }
+
+    fn failure(&mut self, case: &CaseResult, clause: &ClauseResult) -> std::io::Result<()> {
+        writeln!(
+            self.to,
+            "\nBROKEN {} {}: {}",
+            clause.level.word(),
+            clause.id,
+            clause.claim
+        )?;
+        for reference in &clause.references {
+            writeln!(self.to, "  {}", refs::in_words(reference))?;
+        }
+        let Some(failure) = &clause.failure else {
+            return Ok(());
+        };
+        let source = NamedSource::new(case.path.clone(), case.source.to_string());
+        let diagnostic = Underlined {
+            text: format!("expected {}", failure.expected),
+            seen: failure.seen.clone(),
+            place: failure.place,
+            source,
+        };
+        let mut text = String::new();
+        let theme = if self.look.tty {
+            GraphicalTheme::unicode()
+        } else {
+            GraphicalTheme::unicode_nocolor()
+        };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(100)
+            .with_context_lines(2);
+        if handler.render_report(&mut text, &diagnostic).is_err() {
+            text = format!("  {}\n  there was {}", diagnostic.text, diagnostic.seen);
+        }
+        writeln!(self.to, "{text}")
+    }
+
+    fn ended(&mut self, took: std::time::Duration, interrupted: bool) -> std::io::Result<()> {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        writeln!(self.to)?;
+        for (who, why) in &self.unable {
+            writeln!(self.to, "{who}: {why}")?;
+        }
+        if !self.unable.is_empty() {
+            writeln!(self.to)?;
+        }
+        let counts = |summary: &std::collections::BTreeMap<Verdict, usize>| {
+            let words: Vec<String> = Verdict::ALL
+                .iter()
+                .filter_map(|verdict| {
+                    summary
+                        .get(verdict)
+                        .map(|n| format!("{n} {}", verdict.word()))
+                })
+                .collect();
+            words.join(", ")
+        };
+        for (level, verdicts) in &self.summary.levels {
+            writeln!(self.to, "{:<10} {}", level.word(), counts(verdicts))?;
+        }
+        let clauses: usize = self.summary.verdicts.values().sum();
+        let known = match self.summary.known {
+            0 => String::new(),
+            n => format!(" ({n} broken as known)"),
+        };
+        writeln!(
+            self.to,
+            "\n{} of {} cases, {clauses} clauses: {}{known}; {:.1} s{}",
+            self.done,
+            self.cases,
+            counts(&self.summary.verdicts),
+            took.as_secs_f64(),
+            if interrupted { ", interrupted" } else { "" },
+        )?;
+        self.to.flush()
+    }
+}
+
+/// The worst of a case, in a word.
+fn state(case: &CaseResult) -> &'static str {
+    let has = |verdict: Verdict| case.clauses.iter().any(|clause| clause.verdict == verdict);
+    if case.is_broken() {
+        "BROKEN"
+    } else if has(Verdict::Broken) {
+        "known"
+    } else if has(Verdict::Blocked) {
+        "blocked"
+    } else if has(Verdict::Unreached) {
+        "unreached"
+    } else if has(Verdict::Unsupported) {
+        "unsupported"
+    } else if has(Verdict::Declined) {
+        "declined"
+    } else if has(Verdict::Noted) {
+        "noted"
+    } else {
+        "ok"
+    }
+}
+
+impl<W: Write> Report for Terminal<W> {
+    fn hear(&mut self, event: &Event) -> std::io::Result<()> {
+        match event {
+            Event::Started {
+                target,
+                database,
+                cases,
+                notes,
+            } => self.started(target, database, *cases, notes),
+            Event::Finished(case) => self.finished(case),
+            Event::Defect { name, why } => {
+                writeln!(
+                    self.to,
+                    "DEFECT of vmailspec in {name}: {why}; please report it"
+                )
+            }
+            Event::Ended { took, interrupted } => self.ended(*took, *interrupted),
+        }
+    }
+}
+
+/// The scenario's lines with the expectation underlined.
+#[derive(Debug)]
+struct Underlined {
+    text: String,
+    seen: String,
+    place: (usize, usize),
+    source: NamedSource<String>,
+}
+
+impl std::fmt::Display for Underlined {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Underlined {}
+
+impl Diagnostic for Underlined {
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(&self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let label = format!("there was {}", self.seen);
+        Some(Box::new(std::iter::once(LabeledSpan::new(
+            Some(label),
+            self.place.0,
+            self.place.1,
+        ))))
+    }
+}

@@ -1,0 +1,323 @@
+//! Runs cases side by side and tells what became of each.
+//!
+//! It promises: at most so many at once, cases with a target of their own fewer, cases with literal
+//! names one after another; none takes longer than its limit; every world that was made is
+//! disposed of, also after Ctrl-C; a defect in one case is told as one and stops no other.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::driver::connection::{Connection, Peer};
+use crate::driver::stage::Scene;
+use crate::driver::{ClauseSeen, Journal, Outcome, drive};
+use crate::environment::{Environment, TargetFacts, World};
+use crate::event::{CaseResult, ClauseResult, Event, Verdict};
+use crate::known::Known;
+use crate::names::Tokens;
+use crate::plan::{Case, clauses};
+use crate::scenario::{Clause, Entry};
+use crate::verdict::{Seen, verdict};
+use crate::wire::Heard;
+use crate::wrong::Wrong;
+
+/// Cases with a target of their own at once: each is a process with a database file or gate.
+const OWN_TARGETS: usize = 4;
+/// The limit of a case, and of one that says `slow`.
+const LIMIT: Duration = Duration::from_secs(30);
+const SLOW_LIMIT: Duration = Duration::from_secs(300);
+/// What a case may need beyond its limit to come to its end.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How to run.
+#[derive(Debug)]
+pub struct Settings {
+    /// Cases at once.
+    pub jobs: usize,
+    /// A SHOULD that is not followed is broken.
+    pub strict: bool,
+    /// Known failures.
+    pub known: Known,
+    /// What breaks the wire.
+    pub wrong: Option<Wrong>,
+    /// The run's name, the beginning of every token.
+    pub run: String,
+}
+
+/// Why the relay cases of this run cannot be judged; `None`: they can.
+pub async fn vantage(facts: &TargetFacts) -> Option<String> {
+    let journal = Journal::new(Duration::from_secs(20));
+    let peer = Peer {
+        source: facts.stranger,
+        address: facts.plain,
+        entry: Entry::Plain,
+        ca: facts.ca.clone(),
+        hostname: facts.hostname.clone(),
+    };
+    let asked = async {
+        let mut connection = Connection::open(peer, 0, &journal).await?;
+        connection.greet("vantage.example").await?;
+        connection
+            .ask("MAIL FROM:<vantage@vantage.example>", 250)
+            .await?;
+        connection
+            .send(
+                b"RCPT TO:<nobody@elsewhere.example>\r\n",
+                Default::default(),
+            )
+            .await;
+        let heard = connection.hear(Duration::from_secs(10)).await;
+        connection.close().await;
+        Ok::<Heard, String>(heard)
+    };
+    match asked.await {
+        Ok(Heard::Reply(reply)) if matches!(reply.class(), 4 | 5) => None,
+        Ok(Heard::Reply(reply)) => Some(format!(
+            "the target takes {} for a neighbour: it answered a stranger's mail for a foreign \
+             domain {}",
+            facts.stranger,
+            reply.shown()
+        )),
+        Ok(_) => Some("the target did not answer a stranger's mail for a foreign domain".into()),
+        Err(why) => Some(format!("no stranger could speak with the target: {why}")),
+    }
+}
+
+/// What all cases share.
+#[derive(Debug)]
+struct Shared {
+    environment: Arc<Environment>,
+    settings: Settings,
+    facts: TargetFacts,
+    vantage: Option<String>,
+    jobs: Semaphore,
+    own: Semaphore,
+    literal: Mutex<()>,
+    stop: watch::Receiver<bool>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+/// Runs all cases; `stop` turning true ends the run early.
+pub async fn run(
+    environment: Arc<Environment>,
+    cases: Vec<Case>,
+    settings: Settings,
+    events: mpsc::UnboundedSender<Event>,
+    stop: watch::Receiver<bool>,
+) {
+    let began = Instant::now();
+    let facts = environment.facts();
+    let shared = Arc::new(Shared {
+        vantage: vantage(&facts).await,
+        environment,
+        jobs: Semaphore::new(settings.jobs.max(1)),
+        own: Semaphore::new(OWN_TARGETS),
+        literal: Mutex::new(()),
+        settings,
+        facts,
+        stop,
+        events,
+    });
+    let mut tasks = JoinSet::new();
+    let mut names = std::collections::HashMap::new();
+    for case in cases {
+        let name = case.name.clone();
+        let handle = tasks.spawn(one(Arc::clone(&shared), case));
+        names.insert(handle.id(), name);
+    }
+    while let Some(ended) = tasks.join_next_with_id().await {
+        let (name, why) = match ended {
+            Ok(_) => continue,
+            Err(error) => (
+                names.get(&error.id()).cloned().unwrap_or_default(),
+                error.to_string(),
+            ),
+        };
+        tell(&shared, Event::Defect { name, why });
+    }
+    let interrupted = *shared.stop.borrow();
+    tell(
+        &shared,
+        Event::Ended {
+            took: began.elapsed(),
+            interrupted,
+        },
+    );
+}
+
+/// Nobody listens any more only when the process is about to end.
+fn tell(shared: &Shared, event: Event) {
+    let _ = shared.events.send(event);
+}
+
+async fn one(shared: Arc<Shared>, case: Case) {
+    if let Some(why) = unsupported(&shared, &case) {
+        tell(
+            &shared,
+            finished(
+                &shared,
+                &case,
+                settled(&case, Seen::Unsupported, why),
+                Vec::new(),
+            ),
+        );
+        return;
+    }
+    if let Some(why) = shared.vantage.as_ref().filter(|_| judges_relaying(&case)) {
+        let outcome = settled(&case, Seen::Nothing, why.clone());
+        tell(&shared, finished(&shared, &case, outcome, Vec::new()));
+        return;
+    }
+    // Those that stand in line for something scarce do not hold a place that others could use.
+    let _literal = if case.literal_names {
+        Some(shared.literal.lock().await)
+    } else {
+        None
+    };
+    let _own = if case.own_target {
+        shared.own.acquire().await.ok()
+    } else {
+        None
+    };
+    let _job = shared.jobs.acquire().await.ok();
+    let Some(made) = unless_stopped(&shared, shared.environment.world(&case)).await else {
+        return;
+    };
+    let world = match made {
+        Ok(world) => world,
+        Err(why) => {
+            let outcome = settled(
+                &case,
+                Seen::Nothing,
+                format!("its world could not be made: {why}"),
+            );
+            tell(&shared, finished(&shared, &case, outcome, Vec::new()));
+            return;
+        }
+    };
+    let outcome = unless_stopped(&shared, in_world(&shared, &case, &world)).await;
+    let log = world.log();
+    let disposed = world.dispose().await;
+    let Some(mut outcome) = outcome else { return };
+    if let Err(why) = disposed {
+        let took = outcome.took;
+        outcome
+            .transcript
+            .push((took, format!("! not everything could be removed: {why}")));
+    }
+    tell(&shared, finished(&shared, &case, outcome, log));
+}
+
+/// `None`: the run was stopped first.
+async fn unless_stopped<T>(shared: &Shared, work: impl Future<Output = T>) -> Option<T> {
+    let mut stop = shared.stop.clone();
+    let stopped = async {
+        // The sender gone means that nobody can stop the run any more.
+        if stop.wait_for(|stopped| *stopped).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stopped => None,
+        done = work => Some(done),
+    }
+}
+
+async fn in_world(shared: &Shared, case: &Case, world: &World) -> Outcome {
+    let limit = if case.scenario.header.slow {
+        SLOW_LIMIT
+    } else {
+        LIMIT
+    };
+    let journal = Journal::new(limit);
+    let tokens = Tokens::new(&shared.settings.run, case.number);
+    let scene = Scene {
+        world,
+        wrong: shared.settings.wrong.as_ref(),
+    };
+    match tokio::time::timeout(limit + GRACE, drive(case, &scene, &tokens, &journal)).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let why = format!("the case did not end within {:?}", limit + GRACE);
+            let mut outcome = settled(case, Seen::Nothing, why);
+            outcome.transcript = journal.lines();
+            outcome.took = limit + GRACE;
+            outcome
+        }
+    }
+}
+
+/// What the target cannot do, or does not claim to be.
+fn unsupported(shared: &Shared, case: &Case) -> Option<String> {
+    let header = &case.scenario.header;
+    let missing: Vec<&str> = header
+        .needs
+        .iter()
+        .filter(|need| !shared.facts.capabilities.contains(need))
+        .map(String::as_str)
+        .collect();
+    if !missing.is_empty() {
+        return Some(format!("the target does not offer {}", missing.join(", ")));
+    }
+    let profile = header.profile.as_ref()?;
+    (!shared.facts.profiles.contains(profile))
+        .then(|| format!("the target does not claim the profile {profile}"))
+}
+
+fn judges_relaying(case: &Case) -> bool {
+    clauses(&case.scenario).any(|clause| clause.id.starts_with("relay."))
+}
+
+/// The outcome of a case that was not played.
+fn settled(case: &Case, seen: Seen, why: String) -> Outcome {
+    let clauses = clauses(&case.scenario)
+        .map(|clause: &Clause| ClauseSeen {
+            clause: clause.clone(),
+            seen,
+            failure: None,
+        })
+        .collect();
+    Outcome {
+        clauses,
+        blocked: Some(why),
+        transcript: Vec::new(),
+        took: Duration::ZERO,
+    }
+}
+
+fn finished(shared: &Shared, case: &Case, outcome: Outcome, log: Vec<String>) -> Event {
+    let clauses = outcome
+        .clauses
+        .into_iter()
+        .map(|one| {
+            let verdict = verdict(one.clause.level, one.seen, shared.settings.strict);
+            let known = (verdict == Verdict::Broken)
+                .then(|| shared.settings.known.reason(&case.name, &one.clause.id))
+                .flatten();
+            ClauseResult {
+                id: one.clause.id,
+                level: one.clause.level,
+                references: one.clause.references,
+                claim: one.clause.claim,
+                verdict,
+                failure: one.failure,
+                known,
+            }
+        })
+        .collect();
+    Event::Finished(Box::new(CaseResult {
+        name: case.name.clone(),
+        path: case.scenario.path.display().to_string(),
+        source: Arc::clone(&case.scenario.source),
+        title: case.scenario.title.clone(),
+        clauses,
+        blocked: outcome.blocked,
+        transcript: outcome.transcript,
+        log,
+        took: outcome.took,
+    }))
+}

@@ -1,0 +1,202 @@
+//! The proxy that obeys the rules of a `*.wire` file.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::{Change, Rule, What, apply};
+
+/// Listens on `listen` and passes connections on to `target`.
+pub(super) async fn start(
+    listen: SocketAddr,
+    target: SocketAddr,
+    rules: Arc<Vec<Rule>>,
+) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((client, from)) = listener.accept().await {
+            let rules = Arc::clone(&rules);
+            tokio::spawn(async move {
+                // A connection that breaks is what the driver is there to see.
+                let _ = pass(client, from, target, rules).await;
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// What both directions know of the dialogue.
+#[derive(Debug, Default)]
+struct Dialogue {
+    /// Commands whose answers are still to come; first the greeting.
+    waiting: VecDeque<String>,
+    /// 354 was answered: what the client sends is content.
+    content: bool,
+    /// TLS, or something that is not lines: nothing is changed any more.
+    opaque: bool,
+}
+
+type Shared = Arc<Mutex<Dialogue>>;
+
+fn with<T>(shared: &Shared, act: impl FnOnce(&mut Dialogue) -> T) -> T {
+    let mut dialogue = shared
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    act(&mut dialogue)
+}
+
+async fn pass(
+    client: TcpStream,
+    from: SocketAddr,
+    target: SocketAddr,
+    rules: Arc<Vec<Rule>>,
+) -> io::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(from.ip(), 0))?;
+    let server = socket.connect(target).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let shared = Shared::default();
+    with(&shared, |dialogue| {
+        dialogue.waiting.push_back("GREETING".into())
+    });
+    let up = commands(from_client, to_server, &rules, &shared);
+    let down = replies(from_server, to_client, &rules, &shared);
+    let (up, down) = tokio::join!(up, down);
+    up.and(down)
+}
+
+/// Lines of a stream; what is not a line yet stays behind.
+struct Lines {
+    from: OwnedReadHalf,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line with its end, or whatever there is when the stream is opaque; `None`: ended.
+    async fn next(&mut self, shared: &Shared) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let opaque = with(shared, |dialogue| dialogue.opaque);
+            if opaque && !self.buffer.is_empty() {
+                return Ok(Some(std::mem::take(&mut self.buffer)));
+            }
+            if let Some(end) = self.buffer.iter().position(|&octet| octet == b'\n') {
+                return Ok(Some(self.buffer.drain(..=end).collect()));
+            }
+            if self.from.read_buf(&mut self.buffer).await? == 0 {
+                let rest = std::mem::take(&mut self.buffer);
+                return Ok((!rest.is_empty()).then_some(rest));
+            }
+            // A TLS record on 465 begins with 22, which no SMTP line does.
+            if self.buffer.first() == Some(&22) {
+                with(shared, |dialogue| dialogue.opaque = true);
+            }
+        }
+    }
+}
+
+async fn commands(
+    from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    rules: &[Rule],
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut lines = Lines {
+        from,
+        buffer: Vec::new(),
+    };
+    while let Some(mut line) = lines.next(shared).await? {
+        let (opaque, content) = with(shared, |dialogue| (dialogue.opaque, dialogue.content));
+        if opaque {
+            to.write_all(&line).await?;
+            continue;
+        }
+        let kind = if content {
+            What::Content
+        } else {
+            What::Command
+        };
+        match apply(rules, |what| *what == kind, &line) {
+            Some((Change::Text(text), length)) => {
+                line.splice(..length, text.into_bytes());
+            }
+            Some((Change::Drop, _)) => continue,
+            Some((Change::Close, _)) => break,
+            None => {}
+        }
+        with(shared, |dialogue| {
+            if !content {
+                dialogue
+                    .waiting
+                    .push_back(String::from_utf8_lossy(&line).to_ascii_uppercase());
+            } else if line == b".\r\n" {
+                dialogue.content = false;
+                dialogue.waiting.push_back("CONTENT".into());
+            }
+        });
+        to.write_all(&line).await?;
+    }
+    to.shutdown().await
+}
+
+async fn replies(
+    from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    rules: &[Rule],
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut lines = Lines {
+        from,
+        buffer: Vec::new(),
+    };
+    while let Some(mut line) = lines.next(shared).await? {
+        let (opaque, command) = with(shared, |dialogue| {
+            (
+                dialogue.opaque,
+                dialogue.waiting.front().cloned().unwrap_or_default(),
+            )
+        });
+        if opaque {
+            to.write_all(&line).await?;
+            continue;
+        }
+        let last = line.get(3) != Some(&b'-');
+        let code: [u8; 3] = line
+            .get(..3)
+            .and_then(|code| code.try_into().ok())
+            .unwrap_or_default();
+        let fits = |what: &What| match what {
+            What::Reply(None) => true,
+            What::Reply(Some(after)) => command.starts_with(after),
+            _ => false,
+        };
+        let change = apply(rules, fits, &line);
+        if last {
+            with(shared, |dialogue| {
+                dialogue.waiting.pop_front();
+                dialogue.content |= command.starts_with("DATA") && code == *b"354";
+            });
+        }
+        match change {
+            Some((Change::Text(text), length)) => {
+                line.splice(..length, text.into_bytes());
+            }
+            Some((Change::Drop, _)) => continue,
+            Some((Change::Close, _)) => break,
+            None => {}
+        }
+        to.write_all(&line).await?;
+        if last && command.starts_with("STARTTLS") && code == *b"220" {
+            with(shared, |dialogue| dialogue.opaque = true);
+        }
+    }
+    to.shutdown().await
+}

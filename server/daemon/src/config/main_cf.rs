@@ -1,0 +1,264 @@
+//! main.cf: `name = value` with continuation lines and comments, and `$name` in values (postconf(5)).
+//!
+//! A line that begins with white space continues the one before; empty lines and lines whose first
+//! visible character is `#` do not count, not even between a line and its continuation. Of two
+//! lines with one name the later wins. The table files (`mysql_table(5)`) have the same form.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::mistake::{Mistake, Place};
+
+/// `$name` inside `$name` deeper than this is taken for a loop.
+const EXPANSION_DEPTH: usize = 20;
+
+/// The text of one setting and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// The value, trimmed, continuation lines joined.
+    pub(crate) text: String,
+    /// Where it was set.
+    pub(crate) place: Place,
+}
+
+/// All settings of a file, the later of two with one name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings(HashMap<String, Setting>);
+
+impl Settings {
+    /// Reads `file`; what cannot be read as a setting is a mistake, the rest is kept.
+    pub(crate) fn read(file: &Path, mistakes: &mut Vec<Mistake>) -> Self {
+        match read_text(file) {
+            Ok(text) => Self::parse(file, &text, mistakes),
+            Err(reason) => {
+                mistakes.push(Mistake::new(&Place::file(file), reason));
+                Self::default()
+            }
+        }
+    }
+
+    /// Parses the text of `file`.
+    pub(crate) fn parse(file: &Path, text: &str, mistakes: &mut Vec<Mistake>) -> Self {
+        let mut settings = Self::default();
+        for (number, line) in logical_lines(text) {
+            let place = Place::new(file, number);
+            match line.split_once('=') {
+                Some((name, value)) if is_name(name.trim()) => {
+                    settings.set(name.trim(), value.trim(), place);
+                }
+                _ => mistakes.push(Mistake::new(
+                    &place,
+                    format!("{:?} is no setting, expected name = value", line.trim()),
+                )),
+            }
+        }
+        settings
+    }
+
+    /// Sets `name`, over whatever was there.
+    pub(crate) fn set(&mut self, name: &str, text: &str, place: Place) {
+        self.0.insert(
+            name.to_owned(),
+            Setting {
+                text: text.to_owned(),
+                place,
+            },
+        );
+    }
+
+    /// The setting called `name`.
+    pub(crate) fn get(&self, name: &str) -> Option<&Setting> {
+        self.0.get(name)
+    }
+
+    /// All settings, in the order of their lines.
+    pub(crate) fn sorted(&self) -> Vec<(&str, &Setting)> {
+        let mut all: Vec<_> = self
+            .0
+            .iter()
+            .map(|(name, setting)| (name.as_str(), setting))
+            .collect();
+        all.sort_by(|a, b| a.1.place.cmp(&b.1.place));
+        all
+    }
+}
+
+/// A file's text, or what to say when it cannot be read.
+pub(crate) fn read_text(file: &Path) -> Result<String, String> {
+    let octets = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+    // A stray Latin-1 letter in a comment is no reason not to start.
+    Ok(String::from_utf8_lossy(&octets).into_owned())
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
+}
+
+/// Lines with their continuations joined, each with the number of its first line.
+pub(crate) fn logical_lines(text: &str) -> Vec<(u32, String)> {
+    let mut lines: Vec<(u32, String)> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let visible = line.trim_start();
+        if visible.is_empty() || visible.starts_with('#') {
+            continue;
+        }
+        match lines.last_mut() {
+            Some((_, before)) if visible.len() < line.len() => before.push_str(line.trim_end()),
+            _ => lines.push((number, line.trim_end().to_owned())),
+        }
+    }
+    lines
+}
+
+/// Replaces `$name`, `${name}`, `$(name)`, `${name?then}`, `${name:else}` and `${name?{a}:{b}}`
+/// (postconf(5)) by what `value_of` says. A name that it does not know counts as empty.
+pub(crate) fn expand(
+    text: &str,
+    value_of: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, String> {
+    expand_within(text, value_of, 0)
+}
+
+fn expand_within(
+    text: &str,
+    value_of: &dyn Fn(&str) -> Option<String>,
+    depth: usize,
+) -> Result<String, String> {
+    if depth > EXPANSION_DEPTH {
+        return Err(format!("{text:?} refers to itself"));
+    }
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(dollar) = rest.find('$') {
+        out.push_str(&rest[..dollar]);
+        let after = &rest[dollar + 1..];
+        match after.chars().next() {
+            Some('$') => {
+                out.push('$');
+                rest = &after[1..];
+            }
+            Some(open @ ('{' | '(')) => {
+                let (inside, behind) = bracketed(after, open)?;
+                out.push_str(&braced(inside, value_of, depth)?);
+                rest = behind;
+            }
+            _ => {
+                let (name, behind) = leading_name(after);
+                if name.is_empty() {
+                    return Err(format!("$ in {text:?} is not followed by a name"));
+                }
+                out.push_str(&named(name, value_of, depth)?);
+                rest = behind;
+            }
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn named(
+    name: &str,
+    value_of: &dyn Fn(&str) -> Option<String>,
+    depth: usize,
+) -> Result<String, String> {
+    match value_of(name) {
+        Some(value) => expand_within(&value, value_of, depth + 1),
+        None => Ok(String::new()),
+    }
+}
+
+/// What stands between `${` and `}`.
+fn braced(
+    inside: &str,
+    value_of: &dyn Fn(&str) -> Option<String>,
+    depth: usize,
+) -> Result<String, String> {
+    let (name, condition) = leading_name(inside.trim());
+    if name.is_empty() {
+        return Err(format!(
+            "${{{inside}}} is not understood, expected ${{name}} or ${{name?text}}"
+        ));
+    }
+    let value = named(name, value_of, depth)?;
+    let chosen = match condition.chars().next() {
+        None => return Ok(value),
+        Some('?') => {
+            let (then, behind) = alternative(&condition[1..])?;
+            let otherwise = behind.strip_prefix(':').map(alternative).transpose()?;
+            if value.is_empty() {
+                otherwise.map_or("", |(text, _)| text)
+            } else {
+                then
+            }
+        }
+        Some(':') if value.is_empty() => alternative(&condition[1..])?.0,
+        Some(':') => "",
+        Some(_) => {
+            return Err(format!(
+                "${{{inside}}} is not understood, expected ${{name?text}}"
+            ));
+        }
+    };
+    expand_within(chosen, value_of, depth + 1)
+}
+
+/// `{text}` and what follows it, or all of it.
+fn alternative(text: &str) -> Result<(&str, &str), String> {
+    if text.starts_with('{') {
+        let (inside, behind) = bracketed(text, '{')?;
+        return Ok((inside.trim(), behind));
+    }
+    Ok((text, ""))
+}
+
+fn leading_name(text: &str) -> (&str, &str) {
+    let end = text
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// `text` begins with `open`: what is inside up to its counterpart, and what follows.
+pub(crate) fn bracketed(text: &str, open: char) -> Result<(&str, &str), String> {
+    let close = if open == '{' { '}' } else { ')' };
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        if c == open {
+            depth += 1;
+        } else if c == close {
+            depth -= 1;
+            if depth == 0 {
+                return Ok((&text[1..at], &text[at + 1..]));
+            }
+        }
+    }
+    Err(format!("{text:?} lacks its closing {close}"))
+}
+
+/// Splits at blanks and commas, but not inside `{ }` (postconf(5): lists of tables, networks, ...).
+pub(crate) fn words(text: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut depth = 0_usize;
+    let mut start = None;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        let separates = depth == 0 && (c == ',' || c.is_ascii_whitespace());
+        match start {
+            None if !separates => start = Some(at),
+            Some(from) if separates => {
+                words.push(&text[from..at]);
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    words.extend(start.map(|from| &text[from..]));
+    words
+}

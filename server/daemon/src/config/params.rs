@@ -1,0 +1,446 @@
+//! One row a parameter. From it come the field of `Params`, the default, the checks and the manual
+//! (`vmaild --help-parameters`).
+//!
+//! Three kinds of rows: honoured; of no consequence here, so passed over quietly; and not honoured,
+//! which is warned about where it is set. A name without a row is warned about as unknown.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::main_cf::Settings;
+use super::mistake::Mistake;
+use super::scope::Reader;
+use super::values::{self, Value};
+use crate::policy::restrictions::Restriction;
+use crate::tables::Maps;
+
+/// An address and how many of its bits count.
+pub type Network = (IpAddr, u8);
+
+/// postconf(5) inet_interfaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interfaces {
+    /// Every address that the machine has.
+    All,
+    /// These.
+    These(Vec<IpAddr>),
+}
+
+/// postconf(5) inet_protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Protocols {
+    pub ipv4: bool,
+    pub ipv6: bool,
+}
+
+impl Interfaces {
+    /// The address is surely one of the server's own.
+    #[must_use]
+    pub fn includes(&self, ip: IpAddr) -> bool {
+        match self {
+            Self::All => ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST,
+            Self::These(list) => list.contains(&ip),
+        }
+    }
+
+    /// What to listen on.
+    #[must_use]
+    pub fn addresses(&self, protocols: Protocols) -> Vec<IpAddr> {
+        match self {
+            // [::] takes IPv4 as well; the listener falls back where there is no IPv6.
+            Self::All if protocols.ipv6 => vec![Ipv6Addr::UNSPECIFIED.into()],
+            Self::All => vec![Ipv4Addr::UNSPECIFIED.into()],
+            Self::These(list) => list
+                .iter()
+                .copied()
+                .filter(|ip| {
+                    if ip.is_ipv4() {
+                        protocols.ipv4
+                    } else {
+                        protocols.ipv6
+                    }
+                })
+                .collect(),
+        }
+    }
+}
+
+/// postconf(5) smtpd_tls_security_level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsLevel {
+    /// Not set: smtpd_use_tls decides.
+    Unset,
+    /// No TLS.
+    None,
+    /// TLS is offered.
+    May,
+    /// No mail without TLS.
+    Encrypt,
+}
+
+/// What becomes of a parameter that somebody sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It does what postconf(5) says.
+    Honoured,
+    /// It changes nothing that `vmaild` does; the reason is the row's text.
+    Irrelevant,
+    /// It would change something, but does not; the row's text says what happens instead.
+    NotHonoured,
+}
+
+/// One parameter.
+#[derive(Debug)]
+pub struct Row {
+    /// Postfix's name, or one that begins with `vmaild_`.
+    pub name: &'static str,
+    /// Before expansion.
+    pub default: &'static str,
+    /// What is accepted.
+    pub kind: &'static str,
+    /// The least number or seconds.
+    pub least: u64,
+    /// What it does, or why it does nothing.
+    pub what: &'static str,
+    /// What becomes of it.
+    pub status: Status,
+}
+
+macro_rules! parameters {
+    ($($name:ident: $kind:ty = $default:literal $(, at least $least:literal)?; $what:literal)*) => {
+        /// The values of main.cf. One field a parameter, under Postfix's name.
+        #[derive(Debug, Clone)]
+        pub struct Params {
+            $(#[doc = $what] pub $name: $kind,)*
+        }
+
+        static HONOURED: &[Row] = &[$(Row {
+            name: stringify!($name),
+            default: $default,
+            kind: <$kind as Value>::KIND,
+            least: 0 $(+ $least)?,
+            what: $what,
+            status: Status::Honoured,
+        }),*];
+
+        impl Params {
+            pub(super) fn read(reader: &mut Reader<'_, '_>) -> Option<Self> {
+                let mut rows = HONOURED.iter();
+                $(let $name = reader.value::<$kind>(rows.next()?);)*
+                Some(Self { $($name: $name?),* })
+            }
+        }
+    };
+}
+
+parameters! {
+    myhostname: String = "$system_hostname"; "The server's name: in the greeting, in Received and in notices."
+    mydomain: String = "$parent_of_myhostname"; "The domain that the server is in; used by other values."
+    myorigin: String = "$myhostname"; "The domain of names without one. The path of a file means its first line."
+    mail_name: String = "Postfix"; "The name of the mail system in the greeting and in Received."
+    smtpd_banner: String = "$myhostname ESMTP $mail_name"; "The greeting after 220."
+    inet_interfaces: Interfaces = "all"; "The addresses on which services without a host listen: all, loopback-only, or a list."
+    inet_protocols: Protocols = "all"; "all, ipv4 or ipv6."
+    mynetworks: Vec<Network> = "127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128"; "Clients that permit_mynetworks trusts."
+    mydestination: Maps = "$myhostname, localhost.$mydomain, localhost"; "Domains of the server itself: forwardings and postmaster only, for there are no system users here."
+    relay_domains: Maps = ""; "Domains, with those below them, for which mail is taken from everybody and passed on."
+    relayhost: String = ""; "The next hop of all mail that has none of its own."
+    recipient_delimiter: Option<char> = ""; "What separates user from extension: user+extension@domain."
+    queue_directory: PathBuf = "/var/spool/postfix"; "Where mail waits."
+    maillog_file: PathBuf = ""; "The log file; without it the log goes to standard error."
+    default_process_limit: usize = "100", at least 1; "Deliveries at once."
+    virtual_alias_maps: Maps = ""; "Forwardings: an address to a list of addresses."
+    virtual_alias_domains: Maps = "$virtual_alias_maps"; "Domains that have forwardings but no mailboxes."
+    virtual_mailbox_domains: Maps = ""; "Domains whose mail is delivered here."
+    virtual_mailbox_maps: Maps = ""; "Mailboxes: an address to a folder below virtual_mailbox_base."
+    virtual_mailbox_base: PathBuf = ""; "The folder in which all mailboxes are."
+    virtual_uid_maps: Maps = ""; "The user that owns a mailbox; with static: also the user that vmaild becomes when root starts it."
+    virtual_gid_maps: Maps = ""; "The group that owns a mailbox."
+    virtual_mailbox_limit: u64 = "51200000"; "The quota of a mailbox that virtual_mailbox_limit_maps does not list; 0 is none."
+    virtual_mailbox_limit_maps: Maps = ""; "Quotas: an address to a number of bytes."
+    virtual_mailbox_limit_override: bool = "no"; "A listed quota counts even where it is smaller than message_size_limit."
+    virtual_maildir_limit_message: String = "Sorry, the user's maildir has overdrawn his diskspace quota, please try again later"; "What a sender reads when a mailbox is full."
+    virtual_overquota_bounce: bool = "no"; "Mail for a full mailbox goes back at once, rather than being tried again."
+    virtual_create_maildirsize: bool = "no"; "Keep the maildirsize file of Maildir++."
+    virtual_mailbox_extended: bool = "$virtual_maildir_extended"; "Maildir++: names of messages carry their size."
+    virtual_maildir_extended: bool = "no"; "The later name of virtual_mailbox_extended."
+    virtual_alias_expansion_limit: usize = "1000", at least 1; "Addresses that one recipient may become."
+    virtual_alias_recursion_limit: usize = "1000", at least 1; "Forwardings that may follow each other."
+    transport_maps: Maps = ""; "Next hops: an address, domain, .parent domain or * to transport:nexthop."
+    message_size_limit: u64 = "10240000"; "The largest message in bytes; 0 is no limit."
+    bounce_size_limit: u64 = "50000", at least 1; "How much of a message a failure notice returns."
+    hopcount_limit: usize = "50", at least 1; "Received headers after which a message loops."
+    minimal_backoff_time: Duration = "300s", at least 1; "The least time between two tries."
+    maximal_backoff_time: Duration = "4000s", at least 1; "The most time between two tries."
+    queue_run_delay: Duration = "300s", at least 1; "How often mail that waits is looked at."
+    maximal_queue_lifetime: Duration = "5d"; "Mail is given up after this time."
+    bounce_queue_lifetime: Duration = "5d"; "A failure notice is given up after this time."
+    delay_warning_time: Duration = "0h"; "The sender hears of a delay after this time; 0 is never."
+    smtp_tcp_port: u16 = "smtp"; "The port of next hops that name none."
+    smtp_helo_timeout: Duration = "300s", at least 1; "How long a next hop may take for its greeting and for EHLO."
+    smtp_connect_timeout: Duration = "30s", at least 1; "How long a connection to a next hop may take."
+    smtp_mail_timeout: Duration = "300s", at least 1; "How long a next hop may take for MAIL."
+    smtp_rcpt_timeout: Duration = "300s", at least 1; "How long a next hop may take for RCPT."
+    smtp_data_init_timeout: Duration = "120s", at least 1; "How long a next hop may take for DATA."
+    smtp_data_xfer_timeout: Duration = "180s", at least 1; "How long a piece of a message may take."
+    smtp_data_done_timeout: Duration = "600s", at least 1; "How long a next hop may take for the end of a message."
+    smtp_quit_timeout: Duration = "300s", at least 1; "How long a next hop may take for QUIT."
+    smtp_tls_security_level: String = ""; "may: TLS to next hops that offer it, certificates not verified."
+    smtp_destination_recipient_limit: usize = "50", at least 1; "Recipients of one transaction with a next hop."
+    smtpd_client_restrictions: Vec<Restriction> = ""; "Asked first, at RCPT, VRFY and ETRN."
+    smtpd_helo_restrictions: Vec<Restriction> = ""; "Asked second, at RCPT and VRFY."
+    smtpd_sender_restrictions: Vec<Restriction> = ""; "Asked third, at RCPT and VRFY."
+    smtpd_relay_restrictions: Vec<Restriction> = "permit_mynetworks, permit_sasl_authenticated, defer_unauth_destination"; "Asked fourth: who may send to other domains."
+    smtpd_recipient_restrictions: Vec<Restriction> = ""; "Asked last: which recipients are taken."
+    smtpd_delay_reject: bool = "yes"; "Restrictions are asked at RCPT. Only yes is supported."
+    smtpd_reject_unlisted_recipient: bool = "yes"; "Refuse recipients that do not exist."
+    smtpd_helo_required: bool = "no"; "No MAIL before EHLO or HELO."
+    smtpd_recipient_limit: usize = "1000", at least 1; "Recipients of one message."
+    smtpd_soft_error_limit: u32 = "10", at least 1; "Errors after which replies are delayed."
+    smtpd_hard_error_limit: u32 = "${stress?{1}:{20}}", at least 1; "Errors after which the session ends."
+    smtpd_junk_command_limit: u32 = "${stress?{1}:{100}}", at least 1; "NOOP, RSET, VRFY and ETRN before they count as errors."
+    smtpd_error_sleep_time: Duration = "1s"; "The delay after an error."
+    smtpd_timeout: Duration = "${stress?{10}:{300}}s", at least 1; "How long a client may be silent, or slow to read."
+    smtpd_starttls_timeout: Duration = "${stress?{10}:{300}}s", at least 1; "How long a client's handshake may take."
+    smtpd_client_connection_count_limit: usize = "50"; "Connections of one client outside mynetworks; 0 is no limit."
+    line_length_limit: usize = "2048", at least 512; "Longer command lines are cut."
+    smtpd_sasl_auth_enable: bool = "no"; "Offer AUTH."
+    smtpd_sasl_type: String = "cyrus"; "Only cyrus: its files are read, the work is done here."
+    smtpd_sasl_path: String = "smtpd"; "The name of the file in cyrus_sasl_config_path, without .conf."
+    cyrus_sasl_config_path: PathBuf = "sasl"; "The folder of smtpd.conf."
+    smtpd_sasl_local_domain: String = ""; "Appended to user names without a domain."
+    smtpd_sasl_security_options: String = "noanonymous"; "noplaintext would leave no mechanism; noanonymous is always so."
+    smtpd_sasl_tls_security_options: String = "$smtpd_sasl_security_options"; "The same under TLS."
+    broken_sasl_auth_clients: bool = "no"; "Offer AUTH=PLAIN LOGIN as well."
+    smtpd_use_tls: bool = "no"; "As smtpd_tls_security_level = may, where that is not set."
+    smtpd_tls_security_level: TlsLevel = ""; "none, may, or encrypt: no mail without TLS."
+    smtpd_tls_wrappermode: bool = "no"; "TLS from the first byte (port 465)."
+    smtpd_tls_auth_only: bool = "no"; "No AUTH without TLS."
+    smtpd_tls_cert_file: PathBuf = ""; "The certificate and its chain, PEM. Without it there is no TLS."
+    smtpd_tls_key_file: PathBuf = "$smtpd_tls_cert_file"; "The certificate's key, PEM."
+    vmaild_lookup_time_limit: Duration = "3s", at least 1; "How long a database may take for an answer (not Postfix's)."
+    vmaild_session_limit: usize = "1000", at least 1; "Sessions at once on all ports (not Postfix's: there default_process_limit does it)."
+    vmaild_drain_time: Duration = "10s"; "How long transactions may go on after SIGTERM (not Postfix's)."
+}
+
+impl Params {
+    /// The client is in mynetworks.
+    #[must_use]
+    pub fn is_neighbour(&self, ip: IpAddr) -> bool {
+        self.mynetworks
+            .iter()
+            .any(|network| values::within(network, ip))
+    }
+
+    /// STARTTLS or implicit TLS is wanted.
+    #[must_use]
+    pub fn wants_tls(&self) -> bool {
+        match self.smtpd_tls_security_level {
+            TlsLevel::Unset => self.smtpd_use_tls || self.smtpd_tls_wrappermode,
+            TlsLevel::None => self.smtpd_tls_wrappermode,
+            TlsLevel::May | TlsLevel::Encrypt => true,
+        }
+    }
+}
+
+const fn irrelevant(name: &'static str, what: &'static str) -> Row {
+    Row {
+        name,
+        default: "",
+        kind: "",
+        least: 0,
+        what,
+        status: Status::Irrelevant,
+    }
+}
+
+const fn not_honoured(name: &'static str, what: &'static str) -> Row {
+    Row {
+        name,
+        default: "",
+        kind: "",
+        least: 0,
+        what,
+        status: Status::NotHonoured,
+    }
+}
+
+const NO_LOCAL: &str = "there is no delivery to system users here";
+const NO_PROGRAM: &str = "Postfix's own programs are not used";
+const NO_CACHE: &str = "TLS sessions are kept in memory";
+const SQL_IS_SHARED: &str = "database connections are always shared";
+const NO_FILTER: &str = "no filter is asked; mail goes on unfiltered";
+const NO_REWRITING: &str = "addresses and headers are not rewritten";
+
+static OTHERS: &[Row] = &[
+    irrelevant("alias_database", NO_LOCAL),
+    irrelevant("alias_maps", NO_LOCAL),
+    irrelevant(
+        "append_dot_mydomain",
+        "mail submitted by system users is not handled here",
+    ),
+    irrelevant("biff", NO_LOCAL),
+    irrelevant("command_directory", NO_PROGRAM),
+    irrelevant("compatibility_level", "there is one level of behaviour"),
+    irrelevant("config_directory", "it is what --config says"),
+    irrelevant("daemon_directory", NO_PROGRAM),
+    irrelevant("data_directory", "nothing is kept outside queue_directory"),
+    irrelevant("debug_peer_level", NO_PROGRAM),
+    irrelevant("debugger_command", NO_PROGRAM),
+    irrelevant("home_mailbox", NO_LOCAL),
+    irrelevant("html_directory", NO_PROGRAM),
+    irrelevant("local_recipient_maps", NO_LOCAL),
+    irrelevant("local_transport", NO_LOCAL),
+    irrelevant(
+        "mail_owner",
+        "with static: tables, virtual_uid_maps says who vmaild runs as",
+    ),
+    irrelevant("mail_spool_directory", NO_LOCAL),
+    irrelevant("mailbox_command", NO_LOCAL),
+    irrelevant("mailbox_size_limit", NO_LOCAL),
+    irrelevant("mailq_path", NO_PROGRAM),
+    irrelevant("manpage_directory", NO_PROGRAM),
+    irrelevant("meta_directory", NO_PROGRAM),
+    irrelevant("milter_macro_daemon_name", "no milter is asked"),
+    irrelevant("newaliases_path", NO_PROGRAM),
+    irrelevant(
+        "notify_classes",
+        "nobody is notified of what goes wrong; the log says it",
+    ),
+    irrelevant("proxy_read_maps", SQL_IS_SHARED),
+    irrelevant("proxy_write_maps", SQL_IS_SHARED),
+    irrelevant("readme_directory", NO_PROGRAM),
+    irrelevant("sample_directory", NO_PROGRAM),
+    irrelevant("sendmail_path", NO_PROGRAM),
+    irrelevant("setgid_group", NO_PROGRAM),
+    irrelevant("shlib_directory", NO_PROGRAM),
+    irrelevant(
+        "smtp_tls_CAfile",
+        "certificates of next hops are not verified",
+    ),
+    irrelevant(
+        "smtp_tls_CApath",
+        "certificates of next hops are not verified",
+    ),
+    irrelevant("smtp_tls_session_cache_database", NO_CACHE),
+    irrelevant("smtpd_tls_session_cache_database", NO_CACHE),
+    irrelevant("smtp_use_tls", "smtp_tls_security_level decides"),
+    irrelevant("syslog_name", "the log says postfix/smtpd and the like"),
+    irrelevant("unknown_local_recipient_reject_code", "it is 550"),
+    irrelevant(
+        "virtual_minimum_uid",
+        "mailboxes belong to whom virtual_uid_maps says",
+    ),
+    irrelevant(
+        "smtpd_tls_loglevel",
+        "the log says of each session whether it had TLS",
+    ),
+    irrelevant("smtpd_tls_received_header", "Received always says it"),
+    not_honoured("always_bcc", "no copies are sent"),
+    not_honoured("body_checks", NO_FILTER),
+    not_honoured("canonical_maps", NO_REWRITING),
+    not_honoured("content_filter", NO_FILTER),
+    not_honoured("default_transport", "mail for other domains goes by smtp"),
+    not_honoured("disable_vrfy_command", "VRFY answers as RCPT would"),
+    not_honoured("header_checks", NO_FILTER),
+    not_honoured("luser_relay", NO_LOCAL),
+    not_honoured("masquerade_domains", NO_REWRITING),
+    not_honoured("non_smtpd_milters", NO_FILTER),
+    not_honoured("recipient_bcc_maps", "no copies are sent"),
+    not_honoured("recipient_canonical_maps", NO_REWRITING),
+    not_honoured(
+        "relay_recipient_maps",
+        "every recipient in relay_domains is taken",
+    ),
+    not_honoured("relay_transport", "mail for relay_domains goes by smtp"),
+    not_honoured("relocated_maps", "recipients that moved are unknown"),
+    not_honoured("sender_bcc_maps", "no copies are sent"),
+    not_honoured("sender_canonical_maps", NO_REWRITING),
+    not_honoured("smtp_sasl_auth_enable", "no login is made at next hops"),
+    not_honoured("smtp_sasl_password_maps", "no login is made at next hops"),
+    not_honoured(
+        "smtpd_data_restrictions",
+        "restrictions are asked at RCPT only",
+    ),
+    not_honoured(
+        "smtpd_end_of_data_restrictions",
+        "restrictions are asked at RCPT only",
+    ),
+    not_honoured(
+        "smtpd_etrn_restrictions",
+        "ETRN asks smtpd_client_restrictions only",
+    ),
+    not_honoured("smtpd_milters", NO_FILTER),
+    not_honoured(
+        "smtpd_sender_login_maps",
+        "a user may send under any address",
+    ),
+    not_honoured("smtpd_tls_mandatory_protocols", "TLS is 1.2 or 1.3"),
+    not_honoured("smtpd_tls_protocols", "TLS is 1.2 or 1.3"),
+    not_honoured(
+        "virtual_transport",
+        "mail for virtual_mailbox_domains goes into Maildirs",
+    ),
+];
+
+/// The row of a parameter.
+pub(crate) fn row(name: &str) -> Option<&'static Row> {
+    HONOURED.iter().chain(OTHERS).find(|row| row.name == name)
+}
+
+/// Warns of everything set in `settings` that does nothing.
+pub(super) fn report_unhonoured(settings: &Settings, warnings: &mut Vec<Mistake>) {
+    let all = settings.sorted();
+    for (name, setting) in &all {
+        let text = match row(name) {
+            Some(Row {
+                status: Status::Honoured | Status::Irrelevant,
+                ..
+            }) => continue,
+            Some(_) if setting.text.is_empty() => continue,
+            Some(row) => format!("{name} is not honoured: {}", row.what),
+            // An administrator's own name is there for others to refer to.
+            None if all.iter().any(|(_, other)| refers_to(&other.text, name)) => continue,
+            None => format!(
+                "{name} is not known and does nothing; vmaild --help-parameters lists what is"
+            ),
+        };
+        warnings.push(Mistake::new(&setting.place, text));
+    }
+}
+
+fn refers_to(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let before = text[..at].trim_end_matches(['{', '(']);
+        let after = text[at + name.len()..].chars().next();
+        before.ends_with('$') && !after.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
+}
+
+/// The manual of all parameters, as text.
+#[must_use]
+pub fn manual() -> String {
+    let mut text =
+        vec!["Parameters of main.cf that are honoured, with type and default:\n".to_owned()];
+    text.extend(HONOURED.iter().map(|row| {
+        format!(
+            "{} ({}; {:?})\n    {}",
+            row.name, row.kind, row.default, row.what
+        )
+    }));
+    for (status, title) in [
+        (Status::NotHonoured, "Warned about where they are set:"),
+        (
+            Status::Irrelevant,
+            "Passed over, because they change nothing here:",
+        ),
+    ] {
+        text.push(format!("\n{title}\n"));
+        let rows = OTHERS.iter().filter(|row| row.status == status);
+        text.extend(rows.map(|row| format!("{}: {}", row.name, row.what)));
+    }
+    text.push(String::new());
+    text.join("\n")
+}

@@ -1,0 +1,464 @@
+//! Notices to the sender (bounce(8)): failed, delayed, delivered (RFC 3461, RFC 3462, RFC 3464).
+//!
+//! One notice a round and kind, for all recipients it is about. It goes from the null sender, so
+//! it is never answered by another; where a message from the null sender fails, that is logged and
+//! the message dropped. A notice is in the queue, flushed, before its recipients count as done: a
+//! crash in between repeats the notice, never loses it.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use jiff::Zoned;
+use tokio::task::spawn_blocking;
+use vmaild_protocol::session::Ret;
+use vmaild_protocol::{Envelope, Mailbox, Recipient as To, ReversePath, xtext};
+
+use crate::config::Params;
+use crate::log;
+use crate::message;
+use crate::queue::file::{Reason, Recipient, Record, State};
+use crate::queue::schedule::Active;
+use crate::queue::{Content, Inner, zoned};
+
+/// What a notice tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It will not arrive.
+    Failed,
+    /// It has not arrived yet.
+    Delayed,
+    /// It has arrived, or left for a host that does not report.
+    Delivered,
+}
+
+/// One recipient in a notice.
+#[derive(Debug, Clone, Copy)]
+struct Entry<'a> {
+    index: usize,
+    recipient: &'a Recipient,
+    reason: &'a Reason,
+}
+
+/// Tells the sender what this round came to. True if a notice could not be queued.
+pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Active) -> bool {
+    let mut again = false;
+    for kind in [Kind::Failed, Kind::Delivered, Kind::Delayed] {
+        if kind == Kind::Delayed && !is_late(params, &active.record) {
+            continue;
+        }
+        let record = active.record.clone();
+        let (told, untold) = entries(kind, &record);
+        let sender = match (&record.sender, told.is_empty()) {
+            (ReversePath::Mailbox(sender), false) => sender,
+            (sender, nobody) => {
+                if *sender == ReversePath::Null && !nobody && kind == Kind::Failed {
+                    let id = &record.id;
+                    log::line("bounce", &format!("{id}: undeliverable notice dropped"));
+                }
+                if kind != Kind::Delayed {
+                    done(active, &told, &untold);
+                }
+                continue;
+            }
+        };
+        let content = active.content.clone();
+        let returned = returned(params, kind, &record, content).await;
+        let envelope = envelope(sender, &record);
+        let result = queue
+            .submit(&envelope, |id, when| {
+                let notice = Notice {
+                    params,
+                    kind,
+                    record: &record,
+                    entries: &told,
+                };
+                notice.text(sender, id, when, &returned)
+            })
+            .await;
+        match result {
+            Ok(notice) => {
+                let what = match kind {
+                    Kind::Failed => "sender non-delivery notification",
+                    Kind::Delayed => "sender delay notification",
+                    Kind::Delivered => "sender delivery status notification",
+                };
+                log::line("bounce", &format!("{}: {what}: {notice}", record.id));
+                if kind == Kind::Delayed {
+                    active.mark_warned();
+                } else {
+                    done(active, &told, &untold);
+                }
+            }
+            Err(error) => {
+                let id = &record.id;
+                log::line(
+                    "bounce",
+                    &format!("{id}: warning: cannot queue a notice: {error}"),
+                );
+                again = true;
+            }
+        }
+    }
+    again
+}
+
+/// Whether it is time to say that it takes longer (postconf(5) delay_warning_time).
+fn is_late(params: &Params, record: &Record) -> bool {
+    !params.delay_warning_time.is_zero()
+        && !record.warned
+        && record.age() >= params.delay_warning_time
+}
+
+/// The recipients of a kind: of whom the sender wants to hear, and of whom not (RFC 3461 §4.1).
+fn entries(kind: Kind, record: &Record) -> (Vec<Entry<'_>>, Vec<Entry<'_>>) {
+    let of_kind = record
+        .recipients
+        .iter()
+        .enumerate()
+        .filter_map(|(index, recipient)| {
+            let reason = match (&recipient.state, kind) {
+                (State::Failed(reason), Kind::Failed)
+                | (State::PutOff(reason), Kind::Delayed)
+                | (State::Sent(reason), Kind::Delivered) => reason,
+                _ => return None,
+            };
+            Some(Entry {
+                index,
+                recipient,
+                reason,
+            })
+        });
+    of_kind.partition(|entry| match (entry.recipient.notify, kind) {
+        (Some(notify), Kind::Failed) => notify.failure,
+        (Some(notify), Kind::Delayed) => notify.delay,
+        (Some(notify), Kind::Delivered) => notify.success,
+        (None, Kind::Failed | Kind::Delayed) => true,
+        (None, Kind::Delivered) => false,
+    })
+}
+
+fn done(active: &mut Active, told: &[Entry<'_>], untold: &[Entry<'_>]) {
+    let changes: Vec<_> = told
+        .iter()
+        .chain(untold)
+        .map(|entry| (entry.index, State::Done))
+        .collect();
+    if !changes.is_empty() {
+        active.mark(changes);
+    }
+}
+
+fn envelope(sender: &Mailbox, record: &Record) -> Envelope {
+    Envelope {
+        reverse_path: ReversePath::Null,
+        recipients: vec![To {
+            mailbox: sender.clone(),
+            notify: None,
+            orcpt: None,
+        }],
+        helo: String::new(),
+        protocol: "",
+        tls: false,
+        user: None,
+        size: None,
+        eight_bit: false,
+        smtputf8: record.smtputf8,
+        ret: None,
+        envid: None,
+    }
+}
+
+/// What comes back of the message: all of it, or its headers alone.
+struct Returned {
+    text: Vec<u8>,
+    whole: bool,
+}
+
+/// RET= (RFC 3461 §4.3) and postconf(5) bounce_size_limit decide; only failures return it whole.
+async fn returned(params: &Params, kind: Kind, record: &Record, content: Content) -> Returned {
+    let limit = params.bounce_size_limit;
+    let whole = kind == Kind::Failed
+        && record.ret != Some(Ret::Headers)
+        && (limit == 0 || record.size <= limit);
+    let bound = if limit == 0 {
+        record.size
+    } else {
+        record.size.min(limit)
+    };
+    let read = spawn_blocking(move || {
+        let mut text = Vec::new();
+        // What cannot be read is left out; the notice goes all the same.
+        let _ = content.reader().take(bound).read_to_end(&mut text);
+        text
+    });
+    let mut text = read.await.unwrap_or_default();
+    if !whole {
+        let end = text.windows(2).position(|two| two == b"\n\n");
+        text.truncate(end.map_or(text.len(), |at| at + 1));
+    }
+    Returned { text, whole }
+}
+
+/// A notice that is being written.
+struct Notice<'a> {
+    params: &'a Params,
+    kind: Kind,
+    record: &'a Record,
+    entries: &'a [Entry<'a>],
+}
+
+impl Notice<'_> {
+    /// Its headers and body.
+    fn text(&self, sender: &Mailbox, id: &str, when: &Zoned, returned: &Returned) -> Vec<u8> {
+        let (record, host) = (self.record, &self.params.myhostname);
+        let global = record.smtputf8;
+        let boundary = format!("{}.{}/{host}", record.id, when.timestamp().as_second());
+        let subject = match self.kind {
+            Kind::Failed => "Undelivered Mail Returned to Sender",
+            Kind::Delayed => "Delayed Mail (still being retried)",
+            Kind::Delivered => "Successful Mail Delivery Report",
+        };
+        let mut text = format!(
+            "Date: {}\n\
+             From: Mail Delivery System <MAILER-DAEMON@{host}>\n\
+             Subject: {subject}\n\
+             To: {sender}\n\
+             Auto-Submitted: auto-replied\n\
+             MIME-Version: 1.0\n\
+             Content-Type: multipart/report; report-type=delivery-status;\n\
+             \tboundary=\"{boundary}\"\n\
+             Content-Transfer-Encoding: 8bit\n\
+             Message-Id: <{}.{id}@{host}>\n\
+             \n\
+             This is a MIME-encapsulated message.\n\
+             \n\
+             --{boundary}\n\
+             Content-Description: Notification\n\
+             Content-Type: text/plain; charset=utf-8\n\
+             Content-Transfer-Encoding: 8bit\n\
+             \n",
+            message::date(when),
+            when.strftime("%Y%m%d%H%M%S"),
+        );
+        self.explain(&mut text);
+        let report = if global {
+            "message/global-delivery-status\nContent-Transfer-Encoding: 8bit"
+        } else {
+            "message/delivery-status"
+        };
+        text.push_str(&format!(
+            "\n--{boundary}\nContent-Description: Delivery report\nContent-Type: {report}\n\n"
+        ));
+        self.report(&mut text);
+        let (description, kind) = match (returned.whole, global) {
+            (true, false) => ("Undelivered Message", "message/rfc822"),
+            (true, true) => ("Undelivered Message", "message/global"),
+            (false, false) => ("Message Headers", "text/rfc822-headers"),
+            (false, true) => ("Message Headers", "message/global-headers"),
+        };
+        text.push_str(&format!(
+            "\n--{boundary}\n\
+             Content-Description: {description}\n\
+             Content-Type: {kind}\n\
+             Content-Transfer-Encoding: 8bit\n\
+             \n\
+             Return-Path: {}\n",
+            record.sender
+        ));
+        let mut octets = text.into_bytes();
+        octets.extend_from_slice(&returned.text);
+        if !octets.ends_with(b"\n") {
+            octets.push(b'\n');
+        }
+        octets.extend_from_slice(format!("\n--{boundary}--\n").as_bytes());
+        octets
+    }
+
+    /// The part for people.
+    fn explain(&self, text: &mut String) {
+        let host = &self.params.myhostname;
+        let lifetime = days(self.params.maximal_queue_lifetime);
+        text.push_str(&format!("This is the mail server {host}.\n\n"));
+        text.push_str(&match self.kind {
+            Kind::Failed => {
+                "Your message could not be delivered to the recipients below, and this\n\
+                 server has stopped trying. What it was told about each of them stands\n\
+                 behind the address; your message, or its headers, is attached.\n"
+                    .to_owned()
+            }
+            Kind::Delayed => format!(
+                "THIS IS ONLY A WARNING: YOU NEED NOT SEND YOUR MESSAGE AGAIN.\n\n\
+                 Your message has not been delivered to the recipients below yet. This\n\
+                 server goes on trying until the message is {lifetime} old.\n"
+            ),
+            Kind::Delivered => {
+                "Your message has been delivered to the recipients below. Where it was\n\
+                 handed to another server you may still hear from that one.\n"
+                    .to_owned()
+            }
+        });
+        if self.kind != Kind::Delivered {
+            text.push_str("\nFor help write to postmaster, and include this report.\n");
+        }
+        for Entry {
+            recipient, reason, ..
+        } in self.entries
+        {
+            let original = if recipient.original.key() == recipient.mailbox.key() {
+                String::new()
+            } else {
+                format!(" (expanded from <{}>)", recipient.original)
+            };
+            let via = match self.kind {
+                Kind::Delivered => format!("delivery via {}: ", reason.relay),
+                _ => String::new(),
+            };
+            let line = format!("<{}>{original}: {via}{}", recipient.mailbox, reason.text);
+            text.push('\n');
+            text.push_str(&folded(&line));
+        }
+    }
+
+    /// The part for programs (RFC 3464 §2).
+    fn report(&self, text: &mut String) {
+        let record = self.record;
+        let mut field = |name: &str, value: &str| {
+            let value: String = value.chars().map(|letter| self.fit(letter)).collect();
+            text.push_str(&folded(&format!("{name}: {value}")));
+        };
+        field("Reporting-MTA", &format!("dns; {}", self.params.myhostname));
+        if let Some(envid) = record.envid.as_deref().and_then(xtext::decode) {
+            field("Original-Envelope-Id", &envid);
+        }
+        field("X-Vmaild-Queue-ID", &record.id);
+        if let ReversePath::Mailbox(sender) = &record.sender {
+            field("X-Vmaild-Sender", &address(sender));
+        }
+        field("Arrival-Date", &message::date(&zoned(record.arrived)));
+        for Entry {
+            recipient, reason, ..
+        } in self.entries
+        {
+            // An empty line between the groups.
+            field("", "");
+            field("Final-Recipient", &address(&recipient.mailbox));
+            if let Some(original) = recipient.orcpt.as_deref().and_then(original_recipient) {
+                // Only what the sender gave (RFC 3461 §6.3).
+                field("Original-Recipient", &original);
+            }
+            let action = match self.kind {
+                Kind::Failed => "failed",
+                Kind::Delayed => "delayed",
+                Kind::Delivered if recipient.expanded => "expanded",
+                Kind::Delivered if reason.mta.is_some() => "relayed",
+                Kind::Delivered => "delivered",
+            };
+            field("Action", action);
+            field("Status", &reason.status);
+            if let Some(mta) = &reason.mta {
+                field("Remote-MTA", &format!("dns; {mta}"));
+            }
+            if reason.reply.is_empty() {
+                field("Diagnostic-Code", &format!("X-Vmaild; {}", reason.text));
+            } else {
+                field("Diagnostic-Code", &format!("smtp; {}", reason.reply));
+            }
+            if self.kind == Kind::Delayed {
+                let until = record.arrival() + self.params.maximal_queue_lifetime;
+                let until = until
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default()
+                    .as_micros();
+                let until = zoned(u64::try_from(until).unwrap_or(u64::MAX));
+                field("Will-Retry-Until", &message::date(&until));
+            }
+        }
+    }
+
+    /// The report is 7-bit (RFC 3464 §2.1), unless the message itself needs more (RFC 6533 §3).
+    fn fit(&self, letter: char) -> char {
+        if letter.is_control() || (!letter.is_ascii() && !self.record.smtputf8) {
+            '?'
+        } else {
+            letter
+        }
+    }
+}
+
+/// `rfc822; user@domain` (RFC 3464 §2.3.2).
+fn address(mailbox: &Mailbox) -> String {
+    let kind = if mailbox.is_ascii() {
+        "rfc822"
+    } else {
+        "utf-8"
+    };
+    format!("{kind}; {mailbox}")
+}
+
+/// ORCPT= decoded (RFC 3461 §4.2).
+fn original_recipient(orcpt: &str) -> Option<String> {
+    let (kind, address) = orcpt.split_once(';')?;
+    Some(format!("{kind};{}", xtext::decode(address)?))
+}
+
+fn days(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds >= 86_400 => format!("{} day(s)", seconds / 86_400),
+        seconds => format!("{} hour(s)", seconds / 3600),
+    }
+}
+
+/// A line, continued on the next where it is longer than 79 columns and has a blank (RFC 5322
+/// §2.2.3). Nothing makes an empty line.
+fn folded(line: &str) -> String {
+    if line == ": " {
+        return "\n".to_owned();
+    }
+    let mut text = String::new();
+    let mut column = 0;
+    for (number, word) in line.split(' ').enumerate() {
+        let length = word.chars().count();
+        match number {
+            0 => {}
+            _ if column + 1 + length > 79 && !word.is_empty() => {
+                text.push_str("\n    ");
+                column = 4;
+            }
+            _ => {
+                text.push(' ');
+                column += 1;
+            }
+        }
+        text.push_str(word);
+        column += length;
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("short", "short\n")]
+    #[case(": ", "\n")]
+    #[case(
+        "<gone@mydomain.com> (expanded from <dead@mydomain.com>): unknown user: \"gone@mydomain.com\"",
+        "<gone@mydomain.com> (expanded from <dead@mydomain.com>): unknown user:\n    \"gone@mydomain.com\"\n"
+    )]
+    fn long_lines_are_folded_as_postfix_does(#[case] line: &str, #[case] text: &str) {
+        assert_eq!(folded(line), text);
+    }
+
+    #[rstest]
+    #[case("rfc822;Bob+40x@a.example", Some("rfc822;Bob@x@a.example"))]
+    #[case("rfc822;+0Aevil", None)]
+    #[case("none", None)]
+    fn original_recipients_are_decoded(#[case] orcpt: &str, #[case] value: Option<&str>) {
+        assert_eq!(original_recipient(orcpt).as_deref(), value);
+    }
+}

@@ -1,0 +1,321 @@
+//! Quota by Maildir++: how much a mailbox may hold, and how much it holds.
+//!
+//! `maildirsize` in the mailbox keeps the sum: a line with the limit (`102400S`), then a line of
+//! bytes and messages for each change. It is counted anew when it cannot be trusted: missing, longer
+//! than 5120 octets, not parsable, made for another limit, or saying *full* although somebody may
+//! have made room since. A message is refused if and only if it would not fit; equal fits. Whoever
+//! calls holds the mailbox's lock.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use vmaild_protocol::Mailbox;
+
+use crate::config::Params;
+use crate::log;
+use crate::tables::Failed;
+
+/// A longer maildirsize is counted anew, which makes it short again.
+const LONGEST: u64 = 5120;
+/// A maildirsize of one line that says *full* is believed for this long.
+const BELIEVED: Duration = Duration::from_secs(15 * 60);
+
+/// Why there is no limit to go by.
+#[derive(Debug, thiserror::Error)]
+pub enum NoLimit {
+    /// The table could not be asked.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+    /// What it returned is not a number of bytes.
+    #[error("quota of {0} is {1:?}, which is not a number of bytes")]
+    NotANumber(String, String),
+}
+
+/// How many bytes the mailbox of `address` may hold; `None` is as many as there are.
+///
+/// 0 and NULL are unlimited; no row and a negative number mean virtual_mailbox_limit; a number
+/// below message_size_limit counts only with virtual_mailbox_limit_override (oracle, VDA).
+pub async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, NoLimit> {
+    let default = Some(params.virtual_mailbox_limit).filter(|&limit| limit > 0);
+    let maps = &params.virtual_mailbox_limit_maps;
+    if maps.is_empty() {
+        // Without the maps virtual_mailbox_limit bounds files, not mailboxes (virtual(8)).
+        return Ok(None);
+    }
+    let found = maps
+        .find(&address.local, &address.domain, params.recipient_delimiter)
+        .await?;
+    let Some(text) = found else {
+        return Ok(default);
+    };
+    let text = text.trim();
+    if text.is_empty() || text.eq_ignore_ascii_case("null") {
+        return Ok(None);
+    }
+    let limit = text
+        .parse::<i128>()
+        .map_err(|_| NoLimit::NotANumber(address.key(), text.to_owned()))?;
+    match u64::try_from(limit) {
+        Ok(0) => Ok(None),
+        Ok(limit)
+            if limit < params.message_size_limit && !params.virtual_mailbox_limit_override =>
+        {
+            let address = address.key();
+            log::line(
+                "virtual",
+                &format!(
+                    "warning: quota of {address} ({limit}) is below message_size_limit and is \
+                     ignored; set virtual_mailbox_limit_override = yes to use it"
+                ),
+            );
+            Ok(default)
+        }
+        Ok(limit) => Ok(Some(limit)),
+        // Negative, or more than any disk holds.
+        Err(_) if limit < 0 => Ok(default),
+        Err(_) => Ok(None),
+    }
+}
+
+/// What `maildirsize` says.
+#[derive(Debug, PartialEq, Eq)]
+struct Sum {
+    limit: u64,
+    bytes: i64,
+    changes: usize,
+}
+
+/// Whether `size` more bytes fit into the mailbox at `path`; `keep` is virtual_create_maildirsize.
+pub fn fits(path: &Path, limit: u64, size: u64, keep: bool) -> io::Result<bool> {
+    let fits = |bytes: i64| {
+        let bytes = u64::try_from(bytes).unwrap_or_default();
+        bytes.saturating_add(size) <= limit
+    };
+    if !keep {
+        return Ok(fits(count(path)?.0));
+    }
+    if let Some((sum, age)) = read(path)
+        && sum.limit == limit
+        && (fits(sum.bytes) || (sum.changes <= 1 && age < BELIEVED))
+    {
+        return Ok(fits(sum.bytes));
+    }
+    let (bytes, messages) = count(path)?;
+    write(path, limit, bytes, messages)?;
+    Ok(fits(bytes))
+}
+
+/// Adds a message of `size` bytes to `maildirsize`, where there is one.
+pub fn add(path: &Path, size: u64) -> io::Result<()> {
+    match File::options().append(true).open(path.join("maildirsize")) {
+        Ok(mut file) => file.write_all(format!("{size} 1\n").as_bytes()),
+        // It is counted when it is needed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// `maildirsize` and its age; `None` where it is not to be trusted.
+fn read(path: &Path) -> Option<(Sum, Duration)> {
+    let path = path.join("maildirsize");
+    let metadata = fs::symlink_metadata(&path).ok()?;
+    if !metadata.is_file() || metadata.len() > LONGEST {
+        return None;
+    }
+    let age = SystemTime::now()
+        .duration_since(metadata.modified().ok()?)
+        .unwrap_or_default();
+    Some((parse(&fs::read_to_string(path).ok()?)?, age))
+}
+
+fn parse(text: &str) -> Option<Sum> {
+    let mut lines = text.lines();
+    // `102400S`, `102400S,1000C` or `1000C,102400S`: only the size is of interest here.
+    let limit = lines
+        .next()?
+        .split(',')
+        .find_map(|part| part.trim().strip_suffix('S'))?;
+    let mut sum = Sum {
+        limit: limit.parse().ok()?,
+        bytes: 0,
+        changes: 0,
+    };
+    for line in lines.filter(|line| !line.trim().is_empty()) {
+        let mut numbers = line.split_whitespace().map(str::parse::<i64>);
+        let (bytes, _messages) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        sum.bytes = sum.bytes.checked_add(bytes)?;
+        sum.changes += 1;
+    }
+    Some(sum)
+}
+
+/// Bytes and messages of the mailbox and its folders: `new` and `cur`, without what is in the
+/// trash or marked as deleted (Maildir++).
+fn count(path: &Path) -> io::Result<(i64, i64)> {
+    let (mut bytes, mut messages) = (0_i64, 0_i64);
+    let mut folders = vec![path.to_owned()];
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let trash = name == ".Trash" || name.starts_with(".Trash.");
+        if name.starts_with('.') && !trash && entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    for folder in folders {
+        for part in ["new", "cur"] {
+            let entries = match fs::read_dir(folder.join(part)) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for entry in entries {
+                let entry = entry?;
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                let deleted = name
+                    .rsplit_once(":2,")
+                    .is_some_and(|(_, flags)| flags.contains('T'));
+                if name.starts_with('.') || deleted {
+                    continue;
+                }
+                let size = match size_in_name(&name) {
+                    Some(size) => size,
+                    None => match entry.metadata() {
+                        Ok(metadata) => metadata.len(),
+                        // Moved or deleted by its reader a moment ago.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        Err(error) => return Err(error),
+                    },
+                };
+                bytes = bytes.saturating_add(i64::try_from(size).unwrap_or(i64::MAX));
+                messages += 1;
+            }
+        }
+    }
+    Ok((bytes, messages))
+}
+
+/// `,S=<size>` in the name of a file.
+fn size_in_name(name: &str) -> Option<u64> {
+    let (_, rest) = name.split_once(",S=")?;
+    let digits = rest.split([',', ':']).next()?;
+    digits.parse().ok()
+}
+
+/// Replaces `maildirsize`, as a whole.
+fn write(path: &Path, limit: u64, bytes: i64, messages: i64) -> io::Result<()> {
+    let temporary = path
+        .join("tmp")
+        .join(format!("maildirsize.{}", std::process::id()));
+    let _ = fs::remove_file(&temporary);
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(format!("{limit}S\n{bytes} {messages}\n").as_bytes())?;
+    fs::rename(&temporary, path.join("maildirsize"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn maildir() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for part in ["tmp", "new", "cur"] {
+            fs::create_dir(folder.path().join(part)).unwrap();
+        }
+        folder
+    }
+
+    #[rstest]
+    #[case("1000S\n10 1\n", Some((1000, 10, 1)))]
+    #[case("1000S,5C\n10 1\n-4 -1\n", Some((1000, 6, 2)))]
+    #[case("5C,1000S\n", Some((1000, 0, 0)))]
+    #[case("1000S\n        10           1\n", Some((1000, 10, 1)))]
+    #[case("", None)]
+    #[case("5C\n", None)]
+    #[case("1000S\nten 1\n", None)]
+    #[case("1000S\n10\n", None)]
+    fn maildirsize_is_read(#[case] text: &str, #[case] sum: Option<(u64, i64, usize)>) {
+        let expected = sum.map(|(limit, bytes, changes)| Sum {
+            limit,
+            bytes,
+            changes,
+        });
+        assert_eq!(parse(text), expected);
+    }
+
+    #[rstest]
+    #[case::new("new/1", 10)]
+    #[case::read("cur/1:2,S", 10)]
+    #[case::the_name_is_believed("cur/1,S=90:2,S", 90)]
+    #[case::deleted("cur/1:2,ST", 0)]
+    #[case::folder(".Folder/new/1", 10)]
+    #[case::trash(".Trash/new/1", 0)]
+    #[case::folder_in_the_trash(".Trash.old/new/1", 0)]
+    #[case::unfinished("tmp/1", 0)]
+    fn what_counts(#[case] file: &str, #[case] bytes: i64) {
+        let folder = maildir();
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "0123456789").unwrap();
+        assert_eq!(count(folder.path()).unwrap().0, bytes);
+    }
+
+    #[test]
+    fn equal_fits_and_one_more_does_not() {
+        let folder = maildir();
+        fs::write(folder.path().join("new/1"), "0123456789").unwrap();
+        assert!(fits(folder.path(), 30, 20, true).unwrap());
+        assert!(!fits(folder.path(), 30, 21, true).unwrap());
+    }
+
+    #[test]
+    fn a_sum_that_says_full_is_counted_anew_when_room_was_made() {
+        let folder = maildir();
+        fs::write(folder.path().join("maildirsize"), "30S\n20 1\n10 1\n").unwrap();
+        assert!(fits(folder.path(), 30, 5, true).unwrap());
+        let text = fs::read_to_string(folder.path().join("maildirsize")).unwrap();
+        assert_eq!(text, "30S\n0 0\n");
+    }
+
+    #[test]
+    fn another_limit_is_counted_anew() {
+        let folder = maildir();
+        fs::write(folder.path().join("maildirsize"), "99S\n90 1\n").unwrap();
+        assert!(fits(folder.path(), 30, 30, true).unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn the_sum_never_passes_the_limit(sizes in prop::collection::vec(0u64..40, 1..40)) {
+            let folder = maildir();
+            let mut held = 0;
+            for (number, size) in sizes.into_iter().enumerate() {
+                if fits(folder.path(), 100, size, true).unwrap() {
+                    let name = format!("new/{number},S={size}");
+                    fs::write(folder.path().join(name), "").unwrap();
+                    add(folder.path(), size).unwrap();
+                    held += size;
+                }
+                prop_assert!(held <= 100);
+                prop_assert_eq!(read(folder.path()).map(|(sum, _)| sum.bytes), Some(held as i64));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,60}") {
+            parse(&text);
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The hosts of a next hop, in the order in which they are to be tried (RFC 5321 §5.1).
+//!
+//! A name is asked for its mail exchangers, then for addresses of its own; a name in brackets for
+//! addresses only. Not there at all is a failure (5.4.4), not to be learned now is put off (4.4.3),
+//! "takes no mail" is a failure (5.1.10, RFC 7505), and the server itself is a loop (5.4.6).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{RData, RecordType};
+
+use crate::delivery::Verdict;
+use crate::log;
+
+/// "There is no such name" is believed for this long at most: names are made while mail waits.
+const NEGATIVE_TTL: Duration = Duration::from_secs(5);
+
+/// A host to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+}
+
+/// `mx.example[192.0.2.1]`, as logs and notices have it.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.name, self.address.ip())
+    }
+}
+
+impl Host {
+    /// `mx.example[192.0.2.1]:25`.
+    pub(super) fn relay(&self) -> String {
+        format!("{self}:{}", self.address.port())
+    }
+}
+
+/// Asks the name servers.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    /// Absent where there is no usable configuration: then only addresses work.
+    resolver: Option<TokioResolver>,
+}
+
+/// What became of a question.
+enum Answer<T> {
+    Found(Vec<T>),
+    /// The name, or records of this type at it, do not exist.
+    Absent,
+    /// Not to be learned now.
+    Failed,
+}
+
+impl Resolver {
+    /// `server` instead of those of /etc/resolv.conf.
+    pub(super) fn new(server: Option<SocketAddr>) -> Self {
+        let builder = match server {
+            Some(server) => {
+                let mut config = NameServerConfig::udp_and_tcp(server.ip());
+                for connection in &mut config.connections {
+                    connection.port = server.port();
+                }
+                let config = ResolverConfig::from_parts(None, Vec::new(), vec![config]);
+                Ok(TokioResolver::builder_with_config(
+                    config,
+                    TokioRuntimeProvider::default(),
+                ))
+            }
+            None => TokioResolver::builder_tokio(),
+        };
+        let resolver = builder.and_then(|mut builder| {
+            builder.options_mut().negative_max_ttl = Some(NEGATIVE_TTL);
+            builder.build()
+        });
+        if let Err(error) = &resolver {
+            log::line(
+                "smtp",
+                &format!("warning: no name server can be asked: {error}"),
+            );
+        }
+        Self {
+            resolver: resolver.ok(),
+        }
+    }
+
+    /// The hosts of `nexthop`, or why there are none.
+    pub(super) async fn hosts(
+        &self,
+        nexthop: &str,
+        port: u16,
+        myhostname: &str,
+        listening: &[SocketAddr],
+    ) -> Result<Vec<Host>, Verdict> {
+        let bracketed = nexthop
+            .strip_prefix('[')
+            .map(|rest| rest.strip_suffix(']').unwrap_or(""));
+        let name = bracketed.unwrap_or(nexthop).trim_end_matches('.');
+        if name.is_empty() || port == 0 {
+            log::line(
+                "smtp",
+                &format!("warning: {nexthop:?} port {port} is no next hop"),
+            );
+            let text = "mail system configuration error";
+            return Err(Verdict::put_off("4.3.5", "none", text));
+        }
+        let loops = || {
+            let text = format!("mail for {name} loops back to myself");
+            Verdict::failed("5.4.6", "none", text)
+        };
+        let mine = |host: &Host| is_mine(host.address, listening);
+        if let Some(ip) = literal(name) {
+            let host = Host {
+                name: ip.to_string(),
+                address: SocketAddr::new(ip, port),
+            };
+            return if mine(&host) {
+                Err(loops())
+            } else {
+                Ok(vec![host])
+            };
+        }
+        let exchangers = if bracketed.is_some() {
+            Vec::new()
+        } else {
+            match self.exchangers(name).await {
+                Answer::Found(found) => found,
+                Answer::Absent => Vec::new(),
+                Answer::Failed => return Err(try_again(name, "MX")),
+            }
+        };
+        if let [(_, only)] = exchangers.as_slice()
+            && only.is_empty()
+        {
+            let text = format!("Domain {name} does not accept mail (nullMX)");
+            return Err(Verdict::failed("5.1.10", "none", text));
+        }
+        if exchangers.is_empty() {
+            let hosts = match self.addresses(name, port).await {
+                Answer::Found(hosts) => hosts,
+                Answer::Absent => {
+                    let text = format!(
+                        "Host or domain name not found. Name service error for name={name} \
+                         type=AAAA: Host not found"
+                    );
+                    return Err(Verdict::failed("5.4.4", "none", text));
+                }
+                Answer::Failed => return Err(try_again(name, "A")),
+            };
+            return if hosts.iter().any(mine) {
+                Err(loops())
+            } else {
+                Ok(hosts)
+            };
+        }
+        let (mut hosts, mut failed) = (Vec::new(), None);
+        for (preference, exchanger) in exchangers {
+            match self.addresses(&exchanger, port).await {
+                Answer::Found(found) => {
+                    let me = exchanger.eq_ignore_ascii_case(myhostname) || found.iter().any(mine);
+                    if me {
+                        // Those behind this server would only bring it back (RFC 5321 §5.1).
+                        hosts.retain(|(better, _)| *better < preference);
+                        if hosts.is_empty() {
+                            return Err(loops());
+                        }
+                        break;
+                    }
+                    hosts.extend(found.into_iter().map(|host| (preference, host)));
+                }
+                Answer::Absent => {}
+                Answer::Failed => failed = Some(exchanger),
+            }
+        }
+        match (hosts.is_empty(), failed) {
+            (false, _) => Ok(hosts.into_iter().map(|(_, host)| host).collect()),
+            (true, Some(exchanger)) => Err(try_again(&exchanger, "A")),
+            (true, None) => {
+                let text = format!("no mail exchanger of {name} has an address");
+                Err(Verdict::failed("5.4.4", "none", text))
+            }
+        }
+    }
+
+    /// Mail exchangers, best first; those of equal preference in no particular order.
+    async fn exchangers(&self, name: &str) -> Answer<(u16, String)> {
+        let mut answer = match self.ask(name, RecordType::MX).await {
+            Answer::Found(found) => found,
+            Answer::Absent => return Answer::Absent,
+            Answer::Failed => return Answer::Failed,
+        }
+        .into_iter()
+        .filter_map(|data| match data {
+            RData::MX(mx) => {
+                let name = mx.exchange.to_ascii();
+                Some((mx.preference, name.trim_end_matches('.').to_owned()))
+            }
+            _ => None,
+        })
+        .collect::<Vec<_>>();
+        // Load is spread over equals (RFC 5321 §5.1).
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let count = answer.len().max(1);
+        if !answer.is_empty() {
+            answer.rotate_left(now.subsec_nanos() as usize % count);
+        }
+        answer.sort_by_key(|(preference, _)| *preference);
+        if answer.is_empty() {
+            Answer::Absent
+        } else {
+            Answer::Found(answer)
+        }
+    }
+
+    /// IPv4 and IPv6 addresses of a host.
+    async fn addresses(&self, name: &str, port: u16) -> Answer<Host> {
+        let (v4, v6) = tokio::join!(
+            self.ask(name, RecordType::A),
+            self.ask(name, RecordType::AAAA)
+        );
+        let failed = matches!(v4, Answer::Failed) || matches!(v6, Answer::Failed);
+        let mut hosts = Vec::new();
+        for answer in [v4, v6] {
+            let Answer::Found(found) = answer else {
+                continue;
+            };
+            hosts.extend(found.into_iter().filter_map(|data| {
+                let ip = match data {
+                    RData::A(a) => IpAddr::V4(a.0),
+                    RData::AAAA(aaaa) => IpAddr::V6(aaaa.0),
+                    _ => return None,
+                };
+                Some(Host {
+                    name: name.to_owned(),
+                    address: SocketAddr::new(ip, port),
+                })
+            }));
+        }
+        match hosts.is_empty() {
+            false => Answer::Found(hosts),
+            true if failed => Answer::Failed,
+            true => Answer::Absent,
+        }
+    }
+
+    async fn ask(&self, name: &str, kind: RecordType) -> Answer<RData> {
+        let Some(resolver) = &self.resolver else {
+            return Answer::Failed;
+        };
+        // With the dot no search list is tried.
+        match resolver.lookup(format!("{name}."), kind).await {
+            Ok(found) => Answer::Found(
+                found
+                    .answers()
+                    .iter()
+                    .map(|record| record.data.clone())
+                    .collect(),
+            ),
+            Err(error) if is_absent(&error) => Answer::Absent,
+            Err(error) => {
+                log::line(
+                    "smtp",
+                    &format!("warning: lookup of {name} {kind}: {error}"),
+                );
+                Answer::Failed
+            }
+        }
+    }
+}
+
+/// The name servers know that there is nothing; anything else is not knowing.
+fn is_absent(error: &NetError) -> bool {
+    use hickory_resolver::net::DnsError;
+    use hickory_resolver::proto::op::ResponseCode;
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => {
+            matches!(
+                none.response_code,
+                ResponseCode::NXDomain | ResponseCode::NoError
+            )
+        }
+        // A name that cannot be asked for does not exist.
+        NetError::Proto(_) => true,
+        _ => false,
+    }
+}
+
+fn try_again(name: &str, kind: &str) -> Verdict {
+    let text = format!(
+        "Host or domain name not found. Name service error for name={name} type={kind}: \
+         Host not found, try again"
+    );
+    Verdict::put_off("4.4.3", "none", text)
+}
+
+/// An address instead of a name, as transport tables and domain literals write it.
+fn literal(name: &str) -> Option<IpAddr> {
+    let v6 = || {
+        let (tag, address) = name.split_at_checked(5)?;
+        tag.eq_ignore_ascii_case("IPv6:")
+            .then(|| address.parse::<Ipv6Addr>().ok())?
+    };
+    name.parse().ok().or_else(|| v6().map(IpAddr::V6))
+}
+
+/// Whether this server listens there: exactly, or on all addresses of this machine.
+fn is_mine(address: SocketAddr, listening: &[SocketAddr]) -> bool {
+    listening.iter().any(|mine| {
+        let local = || UdpSocket::bind((address.ip(), 0)).is_ok();
+        mine.port() == address.port()
+            && (mine.ip() == address.ip() || (mine.ip().is_unspecified() && local()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("127.0.0.9", Some("127.0.0.9"))]
+    #[case("::1", Some("::1"))]
+    #[case("IPv6:::1", Some("::1"))]
+    #[case("ipv6:2001:db8::1", Some("2001:db8::1"))]
+    #[case("mx.example", None)]
+    #[case("IPv6é", None)]
+    fn literals_are_addresses(#[case] text: &str, #[case] address: Option<&str>) {
+        assert_eq!(
+            literal(text),
+            address.map(|address| address.parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn another_port_of_the_same_address_is_not_this_server() {
+        let mine = ["127.0.0.1:25".parse().unwrap()];
+        assert!(is_mine("127.0.0.1:25".parse().unwrap(), &mine));
+        assert!(!is_mine("127.0.0.1:2525".parse().unwrap(), &mine));
+        assert!(!is_mine("127.0.0.9:25".parse().unwrap(), &mine));
+    }
+
+    #[test]
+    fn all_addresses_of_the_machine_include_loopback_ones() {
+        let mine = ["0.0.0.0:25".parse().unwrap()];
+        assert!(is_mine("127.0.0.7:25".parse().unwrap(), &mine));
+        assert!(!is_mine("192.0.2.1:25".parse().unwrap(), &mine));
+    }
+}

@@ -1,0 +1,56 @@
+//! From root to the user that owns the mailboxes.
+//!
+//! Called while there is one thread: Linux changes the identity of a thread, and threads that are
+//! made later inherit it. A server that root did not start keeps its own identity.
+
+use std::path::Path;
+
+use rustix::fs::{Gid, Uid, chown};
+use rustix::process::geteuid;
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+
+use crate::config::Params;
+use crate::log;
+
+/// Makes queue_directory and virtual_mailbox_base, gives them to the static user and group of
+/// virtual_uid_maps and virtual_gid_maps, and becomes that user.
+pub(crate) fn give_up(params: &Params) -> Result<(), String> {
+    for folder in folders(params) {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let id = |maps: &crate::tables::Maps| maps.fixed().and_then(|text| text.parse::<u32>().ok());
+    let (Some(uid), Some(gid)) = (id(&params.virtual_uid_maps), id(&params.virtual_gid_maps))
+    else {
+        log::line(
+            "master",
+            "warning: virtual_uid_maps or virtual_gid_maps is not static:number; running on as root",
+        );
+        return Ok(());
+    };
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    for folder in folders(params) {
+        chown(folder, Some(uid), Some(gid))
+            .map_err(|error| format!("chown {}: {error}", folder.display()))?;
+    }
+    let become_user = || {
+        set_thread_groups(&[])?;
+        set_thread_gid(gid)?;
+        set_thread_uid(uid)
+    };
+    become_user()
+        .map_err(|error: rustix::io::Errno| format!("cannot become user {}: {error}", uid.as_raw()))
+}
+
+fn folders(params: &Params) -> impl Iterator<Item = &Path> {
+    let folders = [
+        params.queue_directory.as_path(),
+        params.virtual_mailbox_base.as_path(),
+    ];
+    folders
+        .into_iter()
+        .filter(|folder| !folder.as_os_str().is_empty())
+}

@@ -1,0 +1,499 @@
+//! One message in the queue, one file: envelope, content, and what became of each recipient.
+//!
+//! ```text
+//! vmaild queue file 1
+//! id: 64A5C0B1F2E37
+//! arrived: 1795353299123456
+//! from: <sender@mydomain.com>
+//! to: <address@mydomain.com>
+//! original: <myforward@mydomain.com>
+//! notify: FAILURE
+//! content: 338
+//!
+//! Received: from ...                       the 338 octets, LF line ends
+//!
+//! hello
+//! end: 5c1f0e6a9b3d2748                    FNV-1a of the content
+//! 1795353300  0  put-off  4.4.1  none  -   connect to ...: Connection refused   ...
+//! ```
+//!
+//! The part up to `end` is written once and flushed before the client hears 250; a file without it
+//! is what a crash left of a message that nobody was promised. After it only whole lines are
+//! appended (fields between tabs), so a line that a crash cut off is simply not counted.
+//!
+//! `original`, `notify`, `orcpt` and `expanded` belong to the `to` above them.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use vmaild_protocol::session::{Notify, Ret};
+use vmaild_protocol::{Mailbox, ReversePath};
+
+use super::QueueId;
+use crate::aliases;
+
+const FIRST_LINE: &str = "vmaild queue file 1";
+
+/// What is known about a message in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its queue id, which is also the name of its file.
+    pub id: QueueId,
+    /// When it arrived, in microseconds since 1970.
+    pub arrived: u64,
+    /// Who hears of failures.
+    pub sender: ReversePath,
+    /// RET= (RFC 3461 §4.3).
+    pub ret: Option<Ret>,
+    /// ENVID= (RFC 3461 §4.4), in xtext.
+    pub envid: Option<String>,
+    /// BODY=8BITMIME was given, or the server's own text needs it.
+    pub eight_bit: bool,
+    /// SMTPUTF8 was given.
+    pub smtputf8: bool,
+    /// Octets of the content.
+    pub size: u64,
+    /// The final recipients, after alias expansion.
+    pub recipients: Vec<Recipient>,
+    /// The sender was told that it takes longer.
+    pub warned: bool,
+}
+
+/// A final recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// Where the mail goes.
+    pub mailbox: Mailbox,
+    /// The recipient of the envelope from which it was expanded.
+    pub original: Mailbox,
+    /// NOTIFY= (RFC 3461 §4.1).
+    pub notify: Option<Notify>,
+    /// ORCPT= (RFC 3461 §4.2), as sent.
+    pub orcpt: Option<String>,
+    /// Not to be delivered: it became several, of which the sender wants to hear (RFC 3461 §5.2.7.3).
+    pub expanded: bool,
+    /// What has become of it.
+    pub state: State,
+}
+
+/// What has become of a recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It has not been tried.
+    New,
+    /// It was tried and is to be tried again.
+    PutOff(Reason),
+    /// It failed, and the sender has not been told yet.
+    Failed(Reason),
+    /// It was delivered, and the sender, who wants to hear of it, has not been told yet.
+    Sent(Reason),
+    /// Nothing is left to do.
+    Done,
+}
+
+/// Why, in the words of the log and of notices.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reason {
+    /// `5.1.1` (RFC 3463).
+    pub status: String,
+    /// Who said so: `virtual`, `mx.example[192.0.2.1]:25`, `none`.
+    pub relay: String,
+    /// The next hop's name, where it was the next hop that said so (RFC 3464 §2.3.5).
+    pub mta: Option<String>,
+    /// The next hop's reply; empty where it was not a next hop that said so (RFC 3464 §2.3.6).
+    pub reply: String,
+    /// The whole of it, `host mx[...] said: 550 ... (in reply to RCPT TO command)`.
+    pub text: String,
+}
+
+impl Recipient {
+    /// Whether there is something left to do.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state != State::Done
+    }
+
+    /// Whether it is to be delivered, now or later.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::New | State::PutOff(_))
+    }
+}
+
+impl Record {
+    /// When it arrived.
+    #[must_use]
+    pub fn arrival(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_micros(self.arrived)
+    }
+
+    /// How long it has been here.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        SystemTime::now()
+            .duration_since(self.arrival())
+            .unwrap_or_default()
+    }
+
+    /// The part of the file before the content.
+    #[must_use]
+    pub fn head(&self) -> Vec<u8> {
+        let mut head = format!("{FIRST_LINE}\nid: {}\narrived: {}\n", self.id, self.arrived);
+        let mut field = |name: &str, value: &str| {
+            // What came in commands holds no line end; nothing may begin a line of its own here.
+            let value: String = value
+                .chars()
+                .map(|c| if c.is_control() { '?' } else { c })
+                .collect();
+            head.push_str(&format!("{name}: {value}\n"));
+        };
+        field("from", &self.sender.to_string());
+        match self.ret {
+            Some(Ret::Full) => field("ret", "FULL"),
+            Some(Ret::Headers) => field("ret", "HDRS"),
+            None => {}
+        }
+        if let Some(envid) = &self.envid {
+            field("envid", envid);
+        }
+        if self.eight_bit {
+            field("body", "8BITMIME");
+        }
+        if self.smtputf8 {
+            field("smtputf8", "yes");
+        }
+        for recipient in &self.recipients {
+            field("to", &format!("<{}>", recipient.mailbox));
+            field("original", &format!("<{}>", recipient.original));
+            if let Some(notify) = &recipient.notify {
+                field("notify", &notify_text(*notify));
+            }
+            if let Some(orcpt) = &recipient.orcpt {
+                field("orcpt", orcpt);
+            }
+            if recipient.expanded {
+                field("expanded", "yes");
+            }
+        }
+        field("content", &self.size.to_string());
+        head.push('\n');
+        head.into_bytes()
+    }
+
+    /// The line that says that recipient `index` is now in `state`.
+    #[must_use]
+    pub fn line(index: usize, state: &State) -> String {
+        let (word, reason) = match state {
+            State::New => ("new", None),
+            State::PutOff(reason) => ("put-off", Some(reason)),
+            State::Failed(reason) => ("failed", Some(reason)),
+            State::Sent(reason) => ("sent", Some(reason)),
+            State::Done => ("done", None),
+        };
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let mut line = format!("{now}\t{index}\t{word}");
+        if let Some(reason) = reason {
+            let mta = reason.mta.as_deref().unwrap_or("-");
+            for field in [
+                &reason.status,
+                &reason.relay,
+                mta,
+                &reason.reply,
+                &reason.text,
+            ] {
+                line.push('\t');
+                line.extend(field.chars().map(|c| if c.is_control() { ' ' } else { c }));
+            }
+        }
+        line.push('\n');
+        line
+    }
+
+    /// The line that says that the sender was told of the delay.
+    pub const WARNED: &str = "0\t-\twarned\n";
+
+    /// Takes a line after `end` into account; what is not understood is not counted.
+    fn apply(&mut self, line: &str) {
+        let mut fields = line.split('\t').skip(1);
+        let (index, word) = (fields.next(), fields.next());
+        let mut field = || fields.next().unwrap_or_default().to_owned();
+        let mut reason = || Reason {
+            status: field(),
+            relay: field(),
+            mta: Some(field()).filter(|mta| mta != "-"),
+            reply: field(),
+            text: field(),
+        };
+        let state = match word {
+            Some("put-off") => State::PutOff(reason()),
+            Some("failed") => State::Failed(reason()),
+            Some("sent") => State::Sent(reason()),
+            Some("done") => State::Done,
+            Some("warned") => {
+                self.warned = true;
+                return;
+            }
+            _ => return,
+        };
+        let index = index.and_then(|index| index.parse::<usize>().ok());
+        if let Some(recipient) = index.and_then(|index| self.recipients.get_mut(index)) {
+            recipient.state = state;
+        }
+    }
+}
+
+/// Why a file is not a whole message.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The file system failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Its end is missing: a crash came before the client was told 250.
+    #[error("the file ends before its message does")]
+    Partial,
+    /// It is whole, but not what was written.
+    #[error("{0}")]
+    Damaged(&'static str),
+}
+
+/// A message read from its file.
+#[derive(Debug)]
+pub struct Stored {
+    /// What is known about it.
+    pub record: Record,
+    /// Where its content begins.
+    pub content_at: u64,
+    /// The file, open for reading and appending.
+    pub file: File,
+}
+
+/// Reads a queue file; `verify` reads the content too and compares it with what was written.
+pub fn read(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
+    let file = File::options().read(true).append(true).open(path)?;
+    let mut reader = BufReader::new(file);
+    let mut line = String::new();
+    let mut next = |reader: &mut BufReader<File>| -> Result<(u64, String), Unreadable> {
+        line.clear();
+        let count = reader
+            .read_line(&mut line)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => Unreadable::Damaged("its envelope is not text"),
+                _ => Unreadable::Io(error),
+            })?;
+        match line.strip_suffix('\n') {
+            Some(text) => Ok((count as u64, text.to_owned())),
+            None => Err(Unreadable::Partial),
+        }
+    };
+    let (mut content_at, first) = next(&mut reader)?;
+    if first != FIRST_LINE {
+        // Blocks that were never written read as zeros.
+        return Err(if first.contains('\0') {
+            Unreadable::Partial
+        } else {
+            Unreadable::Damaged("its first line is not that of a queue file")
+        });
+    }
+    let mut record = Record {
+        id: String::new(),
+        arrived: 0,
+        sender: ReversePath::Null,
+        ret: None,
+        envid: None,
+        eight_bit: false,
+        smtputf8: false,
+        size: 0,
+        recipients: Vec::new(),
+        warned: false,
+    };
+    loop {
+        let (count, line) = next(&mut reader)?;
+        content_at += count;
+        if line.is_empty() {
+            break;
+        }
+        let Some((name, value)) = line.split_once(": ") else {
+            return Err(Unreadable::Damaged("a line of its envelope has no name"));
+        };
+        envelope_line(&mut record, name, value);
+    }
+    if verify {
+        let mut hash = Hash::default();
+        let mut left = record.size;
+        while left > 0 {
+            let chunk = reader.fill_buf()?;
+            let count = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            if count == 0 {
+                return Err(Unreadable::Partial);
+            }
+            hash.write(&chunk[..count]);
+            reader.consume(count);
+            left -= count as u64;
+        }
+        let (_, end) = next(&mut reader)?;
+        if !end.starts_with("end: ") {
+            return Err(Unreadable::Partial);
+        }
+        if end != hash.line() {
+            return Err(Unreadable::Damaged("its content is not what was written"));
+        }
+    } else {
+        reader.seek(SeekFrom::Start(content_at + record.size))?;
+        let (_, end) = next(&mut reader)?;
+        if !end.starts_with("end: ") {
+            return Err(Unreadable::Partial);
+        }
+    }
+    while let Ok((_, line)) = next(&mut reader) {
+        record.apply(&line);
+    }
+    Ok(Stored {
+        record,
+        content_at,
+        file: reader.into_inner(),
+    })
+}
+
+/// One line of the envelope; names of later versions are not counted.
+fn envelope_line(record: &mut Record, name: &str, value: &str) {
+    let path = || {
+        value
+            .strip_prefix('<')
+            .and_then(|value| value.strip_suffix('>'))
+    };
+    match (name, record.recipients.last_mut()) {
+        ("id", _) => record.id = value.to_owned(),
+        ("arrived", _) => record.arrived = value.parse().unwrap_or_default(),
+        ("from", _) => {
+            let mailbox = path().and_then(aliases::mailbox);
+            record.sender = mailbox.map_or(ReversePath::Null, ReversePath::Mailbox);
+        }
+        ("ret", _) => {
+            record.ret = Some(if value == "FULL" {
+                Ret::Full
+            } else {
+                Ret::Headers
+            });
+        }
+        ("envid", _) => record.envid = Some(value.to_owned()),
+        ("body", _) => record.eight_bit = true,
+        ("smtputf8", _) => record.smtputf8 = true,
+        ("content", _) => record.size = value.parse().unwrap_or_default(),
+        ("to", _) => record
+            .recipients
+            .extend(path().and_then(aliases::mailbox).map(|mailbox| Recipient {
+                original: mailbox.clone(),
+                mailbox,
+                notify: None,
+                orcpt: None,
+                expanded: false,
+                state: State::New,
+            })),
+        ("original", Some(recipient)) => {
+            if let Some(mailbox) = path().and_then(aliases::mailbox) {
+                recipient.original = mailbox;
+            }
+        }
+        ("notify", Some(recipient)) => recipient.notify = Some(notify_from(value)),
+        ("orcpt", Some(recipient)) => recipient.orcpt = Some(value.to_owned()),
+        ("expanded", Some(recipient)) => recipient.expanded = true,
+        _ => {}
+    }
+}
+
+/// NOTIFY='s value (RFC 3461 §4.1).
+#[must_use]
+pub fn notify_text(notify: Notify) -> String {
+    let words = [
+        (notify.success, "SUCCESS"),
+        (notify.failure, "FAILURE"),
+        (notify.delay, "DELAY"),
+    ];
+    let chosen: Vec<&str> = words
+        .iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, word)| *word)
+        .collect();
+    if chosen.is_empty() {
+        "NEVER".to_owned()
+    } else {
+        chosen.join(",")
+    }
+}
+
+fn notify_from(value: &str) -> Notify {
+    let has = |word| value.split(',').any(|part| part == word);
+    Notify {
+        success: has("SUCCESS"),
+        failure: has("FAILURE"),
+        delay: has("DELAY"),
+    }
+}
+
+/// FNV-1a, 64 bits: enough to know blocks that never reached the disk.
+#[derive(Debug, Clone)]
+pub struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hash {
+    /// Takes more octets in.
+    pub fn write(&mut self, octets: &[u8]) {
+        for &octet in octets {
+            self.0 = (self.0 ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// The line after the content, without its end.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("end: {:016x}", self.0)
+    }
+}
+
+/// Writes a new queue file from its parts; an existing one of the name is never touched.
+pub fn write(path: &Path, record: &Record, content: &mut dyn Read) -> io::Result<File> {
+    let mut file = File::options()
+        .read(true)
+        .append(true)
+        .create_new(true)
+        .open(path)?;
+    let result = write_parts(&mut file, record, content);
+    if let Err(error) = result {
+        // Nothing is left behind; if even this fails, the next start removes it.
+        let _ = fs::remove_file(path);
+        return Err(error);
+    }
+    Ok(file)
+}
+
+fn write_parts(file: &mut File, record: &Record, content: &mut dyn Read) -> io::Result<()> {
+    // Small messages leave in one write.
+    let mut buffer = record.head();
+    let mut hash = Hash::default();
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        let count = content.read(&mut chunk)?;
+        if count == 0 {
+            break;
+        }
+        hash.write(&chunk[..count]);
+        buffer.extend_from_slice(&chunk[..count]);
+        if buffer.len() > chunk.len() {
+            file.write_all(&buffer)?;
+            buffer.clear();
+        }
+    }
+    buffer.extend_from_slice(hash.line().as_bytes());
+    buffer.push(b'\n');
+    file.write_all(&buffer)
+}

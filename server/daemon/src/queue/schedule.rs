@@ -1,0 +1,415 @@
+//! When each message is tried: at once, and then at growing distances until it is too old.
+//!
+//! A message is in one of three places: in a round of delivery (bounded by `SLOTS`), waiting for
+//! its time, or on disk only, where the scheduler finds it at the start and after `vmaild queue
+//! flush`. Distances are those of qmgr(8): as long as the message is old, but never below
+//! minimal_backoff_time nor above maximal_backoff_time.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+use vmaild_protocol::ReversePath;
+
+use super::file::{self, Record, State, Unreadable};
+use super::{Content, Inner, QueueId};
+use crate::config::Params;
+use crate::delivery::{self, bounce};
+use crate::log;
+
+/// Rounds of delivery at the same time. Far more than deliveries, so that many messages for a next
+/// hop that does not answer do not keep those for Maildirs waiting.
+const SLOTS: usize = 2_000;
+
+/// A lookup that failed is tried again this soon: databases come back quickly.
+const SOON: Duration = Duration::from_secs(5);
+
+/// How often the scheduler looks for the trigger of `vmaild queue flush`.
+const TRIGGER_EVERY: Duration = Duration::from_secs(1);
+
+/// The file in queue_directory that asks for a flush.
+pub const TRIGGER: &str = "flush";
+
+/// What waits for its time.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+    slots: Arc<Semaphore>,
+    draining: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    due: BinaryHeap<Reverse<(Instant, QueueId)>>,
+    /// All that wait or are in a round: the rest is on disk only.
+    known: HashSet<QueueId>,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            wake: Notify::new(),
+            slots: Arc::new(Semaphore::new(SLOTS)),
+            draining: AtomicBool::new(false),
+        }
+    }
+}
+
+/// A message in a round of delivery.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) record: Record,
+    pub(crate) content: Content,
+    /// Its file, for what becomes of its recipients.
+    file: Arc<File>,
+    /// Lines were appended that are not flushed yet.
+    dirty: bool,
+}
+
+impl Active {
+    /// Records what became of recipients, as one write; with the last of them done there is
+    /// nothing to record, since the file goes.
+    pub(crate) fn mark(&mut self, changes: Vec<(usize, State)>) {
+        let mut lines = String::new();
+        for (index, state) in changes {
+            lines.push_str(&Record::line(index, &state));
+            if let Some(recipient) = self.record.recipients.get_mut(index) {
+                recipient.state = state;
+            }
+        }
+        if self.record.recipients.iter().any(file::Recipient::is_open) {
+            self.append(&lines);
+        }
+    }
+
+    fn append(&mut self, lines: &str) {
+        self.dirty = true;
+        if let Err(error) = (&*self.file).write_all(lines.as_bytes()) {
+            // What was done stays done for this process; a crash could repeat it.
+            let id = &self.record.id;
+            log::line(
+                "qmgr",
+                &format!("{id}: warning: cannot record its recipients: {error}"),
+            );
+        }
+    }
+}
+
+impl Schedule {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message that has just been stored: delivered at once where there is room.
+    pub(crate) fn start(
+        &self,
+        queue: &Arc<Inner>,
+        record: Record,
+        content: Content,
+        file: Arc<File>,
+    ) {
+        let permit = self.slots.clone().try_acquire_owned();
+        match permit {
+            Ok(permit) if !self.draining.load(Ordering::Relaxed) => {
+                let active = Active {
+                    record,
+                    content,
+                    file,
+                    dirty: false,
+                };
+                tokio::spawn(round(queue.clone(), active, permit));
+            }
+            // It is read from its file when there is room, so a backlog takes no memory.
+            _ => self.put(record.id, Instant::now()),
+        }
+    }
+
+    /// Lets a message wait until `when`.
+    fn put(&self, id: QueueId, when: Instant) {
+        let mut waiting = self.waiting();
+        waiting.known.insert(id.clone());
+        waiting.due.push(Reverse((when, id)));
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// A message that is being stored.
+    pub(crate) fn know(&self, id: &str) {
+        self.waiting().known.insert(id.to_owned());
+    }
+
+    /// A message that is gone.
+    pub(crate) fn forget(&self, id: &str) {
+        self.waiting().known.remove(id);
+    }
+
+    /// The next message whose time has come, or when to look again.
+    fn next(&self) -> Result<QueueId, Option<Instant>> {
+        let mut waiting = self.waiting();
+        match waiting.due.peek() {
+            None => Err(None),
+            Some(Reverse((when, _))) if *when > Instant::now() => Err(Some(*when)),
+            Some(_) => waiting.due.pop().map(|Reverse((_, id))| id).ok_or(None),
+        }
+    }
+
+    /// Everything that waits is due now.
+    pub(crate) fn flush(&self) {
+        let now = Instant::now();
+        let mut waiting = self.waiting();
+        waiting.due = waiting
+            .due
+            .drain()
+            .map(|Reverse((_, id))| Reverse((now, id)))
+            .collect();
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// Starts nothing more and waits for what is under way.
+    pub(crate) async fn drain(&self, limit: Duration) {
+        self.draining.store(true, Ordering::Relaxed);
+        let all = u32::try_from(SLOTS).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(limit, self.slots.acquire_many(all)).await;
+    }
+}
+
+/// Takes up what is in `active/`: whole messages are due now, what a crash cut off is removed.
+pub(crate) async fn take_up(queue: &Arc<Inner>) -> io::Result<()> {
+    let this = queue.clone();
+    let found = spawn_blocking(move || {
+        let mut found = Vec::new();
+        for name in ["active", "hold"] {
+            for entry in fs::read_dir(this.directory.join(name))? {
+                let Ok(id) = entry?.file_name().into_string() else {
+                    continue;
+                };
+                if let Ok(number) = u64::from_str_radix(&id, 16) {
+                    // Its id is taken, whatever the clock says now.
+                    this.last_id.fetch_max(number, Ordering::Relaxed);
+                }
+                if name == "active" && !this.schedule.waiting().known.contains(&id) {
+                    found.push(id);
+                }
+            }
+        }
+        found.sort();
+        found.retain(|id| match file::read(&this.path(id), true) {
+            Ok(_) => true,
+            Err(error) => {
+                give_up(&this, id, &error);
+                false
+            }
+        });
+        Ok::<_, io::Error>(found)
+    })
+    .await??;
+    for id in found {
+        queue.schedule.put(id, Instant::now());
+    }
+    Ok(())
+}
+
+/// A file that cannot be delivered: removed if nobody was promised it, else kept for a person.
+fn give_up(queue: &Inner, id: &str, error: &Unreadable) {
+    let path = queue.path(id);
+    let result = match error {
+        Unreadable::Io(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Unreadable::Partial => fs::remove_file(&path),
+        Unreadable::Damaged(_) => fs::rename(&path, queue.directory.join("corrupt").join(id)),
+        Unreadable::Io(_) => Ok(()),
+    };
+    let what = match error {
+        Unreadable::Partial => "removed",
+        Unreadable::Damaged(_) => "moved to corrupt",
+        Unreadable::Io(_) => "left where it is",
+    };
+    let failed = result
+        .err()
+        .map(|error| format!(" (which failed: {error})"));
+    let failed = failed.unwrap_or_default();
+    log::line(
+        "qmgr",
+        &format!("warning: {}: {error}; {what}{failed}", path.display()),
+    );
+}
+
+/// Starts rounds as messages fall due and as there is room, for ever.
+pub(crate) async fn run(queue: Arc<Inner>) {
+    let schedule = &queue.schedule;
+    let mut trigger = tokio::time::interval(TRIGGER_EVERY);
+    loop {
+        if schedule.draining.load(Ordering::Relaxed) {
+            return;
+        }
+        let until = match schedule.next() {
+            Ok(id) => {
+                let Ok(permit) = schedule.slots.clone().acquire_owned().await else {
+                    return;
+                };
+                tokio::spawn(resume(queue.clone(), id, permit));
+                continue;
+            }
+            Err(until) => until,
+        };
+        let later = Instant::now() + Duration::from_secs(3600);
+        tokio::select! {
+            () = tokio::time::sleep_until(until.unwrap_or(later)) => {}
+            () = schedule.wake.notified() => {}
+            _ = trigger.tick() => {
+                if fs::remove_file(queue.directory.join(TRIGGER)).is_ok() {
+                    log::line("qmgr", "flush: everything is tried again");
+                    schedule.flush();
+                    // Messages may have been released from hold.
+                    if let Err(error) = take_up(&queue).await {
+                        log::line("qmgr", &format!("warning: cannot read the queue: {error}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A round for a message that is read from its file first.
+async fn resume(queue: Arc<Inner>, id: QueueId, permit: OwnedSemaphorePermit) {
+    let path = queue.path(&id);
+    match spawn_blocking(move || file::read(&path, false)).await {
+        Ok(Ok(stored)) => {
+            let file = Arc::new(stored.file);
+            let (at, size) = (stored.content_at, stored.record.size);
+            let content = Content::File {
+                file: file.clone(),
+                at,
+                size,
+            };
+            let active = Active {
+                record: stored.record,
+                content,
+                file,
+                dirty: false,
+            };
+            round(queue, active, permit).await;
+        }
+        Ok(Err(Unreadable::Io(error))) if error.kind() != io::ErrorKind::NotFound => {
+            log::line(
+                "qmgr",
+                &format!("{id}: warning: cannot read its file: {error}"),
+            );
+            queue.schedule.put(id, Instant::now() + SOON);
+        }
+        Ok(Err(error)) => {
+            // Held or deleted by an administrator, or not what was written.
+            give_up(&queue, &id, &error);
+            queue.schedule.forget(&id);
+        }
+        Err(_) => queue.schedule.put(id, Instant::now() + SOON),
+    }
+}
+
+/// One round: every waiting recipient is tried once, the sender is told what he is to be told,
+/// and the message is removed or waits for its next time.
+async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePermit) {
+    let params = queue.params();
+    let record = &active.record;
+    let id = record.id.clone();
+    log::line(
+        "qmgr",
+        &format!(
+            "{id}: from={}, size={}, nrcpt={} (queue active)",
+            record.sender,
+            record.size,
+            record
+                .recipients
+                .iter()
+                .filter(|recipient| recipient.is_open())
+                .count()
+        ),
+    );
+    let mut soon = delivery::round(&queue.delivery, &params, &mut active).await;
+    expire(&params, &mut active);
+    soon |= bounce::notify(&queue, &params, &mut active).await;
+    if active
+        .record
+        .recipients
+        .iter()
+        .any(file::Recipient::is_open)
+    {
+        if active.dirty {
+            // Should this fail, a power cut could repeat deliveries; the message itself is safe.
+            let _ = queue.flusher.flush(vec![active.file.clone()]).await;
+        }
+        let wait = backoff(&params, active.record.age());
+        let wait = if soon { wait.min(SOON) } else { wait };
+        queue.schedule.put(id, Instant::now() + wait);
+    } else {
+        let path = queue.path(&id);
+        let held = queue.directory.join("hold").join(&id);
+        let removed = spawn_blocking(move || match fs::remove_file(path) {
+            // An administrator put it on hold while it was being delivered.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_file(held),
+            result => result,
+        });
+        match removed.await {
+            Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                log::line(
+                    "qmgr",
+                    &format!("{id}: warning: cannot remove its file: {error}"),
+                );
+            }
+            _ => log::line("qmgr", &format!("{id}: removed")),
+        }
+        queue.schedule.forget(&id);
+    }
+    drop(permit);
+}
+
+/// How long a message of this age waits (qmgr(8)).
+#[must_use]
+pub fn backoff(params: &Params, age: Duration) -> Duration {
+    age.max(params.minimal_backoff_time)
+        .min(params.maximal_backoff_time.max(params.minimal_backoff_time))
+}
+
+/// What has waited for too long has failed (postconf(5) maximal_queue_lifetime,
+/// bounce_queue_lifetime).
+fn expire(params: &Params, active: &mut Active) {
+    let lifetime = match active.record.sender {
+        ReversePath::Null => params.bounce_queue_lifetime,
+        ReversePath::Mailbox(_) => params.maximal_queue_lifetime,
+    };
+    if active.record.age() < lifetime {
+        return;
+    }
+    let expired: Vec<_> = (0..)
+        .zip(&active.record.recipients)
+        .filter_map(|(index, recipient)| match &recipient.state {
+            State::PutOff(reason) => Some((index, State::Failed(reason.clone()))),
+            _ => None,
+        })
+        .collect();
+    if !expired.is_empty() {
+        let (id, sender) = (&active.record.id, &active.record.sender);
+        log::line(
+            "qmgr",
+            &format!("{id}: from={sender}, status=expired, returned to sender"),
+        );
+        active.mark(expired);
+    }
+}
+
+impl Active {
+    /// The sender was told of the delay.
+    pub(crate) fn mark_warned(&mut self) {
+        self.record.warned = true;
+        self.append(Record::WARNED);
+    }
+}

@@ -1,0 +1,136 @@
+//! `vmaild queue`: what an administrator can see and do, with or without a running server.
+//!
+//! It works on the files alone. A message that is moved or removed under a running server is
+//! dropped by that when its time comes; what is released, or is to be tried now, it learns of
+//! through a trigger file.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::file::{self, State};
+use super::schedule::TRIGGER;
+use super::zoned;
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// One line a message.
+    List,
+    /// A message's file, as it is.
+    Show(String),
+    /// Everything is tried now.
+    Flush,
+    /// Not delivered until it is released.
+    Hold(String),
+    /// Delivered again.
+    Release(String),
+    /// Gone, without a notice.
+    Delete(String),
+}
+
+/// Does it to the queue in `directory` (postconf(5) queue_directory) and writes to `out` what there
+/// is to say.
+pub fn run(directory: &Path, command: &Command, out: &mut dyn Write) -> io::Result<()> {
+    match command {
+        Command::List => list(directory, out),
+        Command::Show(id) => {
+            let mut file = File::open(find(directory, id)?)?;
+            io::copy(&mut file, out).map(drop)
+        }
+        Command::Flush => trigger(directory),
+        Command::Hold(id) => rename(directory, id, "active", "hold"),
+        Command::Release(id) => {
+            rename(directory, id, "hold", "active")?;
+            trigger(directory)
+        }
+        Command::Delete(id) => fs::remove_file(find(directory, id)?),
+    }
+}
+
+fn trigger(directory: &Path) -> io::Result<()> {
+    File::create(directory.join(TRIGGER)).map(drop)
+}
+
+/// An id is hexadecimal digits: it never leads to another file.
+fn checked(id: &str) -> io::Result<&str> {
+    let hexadecimal = !id.is_empty() && id.bytes().all(|octet| octet.is_ascii_hexdigit());
+    hexadecimal.then_some(id).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{id:?} is no queue id"),
+        )
+    })
+}
+
+fn find(directory: &Path, id: &str) -> io::Result<PathBuf> {
+    let id = checked(id)?;
+    let paths = ["active", "hold", "corrupt"].map(|folder| directory.join(folder).join(id));
+    paths.into_iter().find(|path| path.exists()).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{id}: no such message in the queue"),
+        )
+    })
+}
+
+fn rename(directory: &Path, id: &str, from: &str, to: &str) -> io::Result<()> {
+    let id = checked(id)?;
+    let (from_path, to_path) = (directory.join(from).join(id), directory.join(to).join(id));
+    fs::rename(from_path, to_path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{id}: not in {from}: {error}")))
+}
+
+/// Id (with `!` where it is on hold), size, arrival, sender, and each recipient that is still to
+/// be done with its last reason.
+fn list(directory: &Path, out: &mut dyn Write) -> io::Result<()> {
+    let mut count = 0;
+    for (folder, mark) in [("active", ""), ("hold", "!")] {
+        let mut ids: Vec<_> = match fs::read_dir(directory.join(folder)) {
+            Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        ids.sort();
+        for id in ids {
+            // Delivered in this moment, or still being written.
+            let Ok(stored) = file::read(&directory.join(folder).join(id), false) else {
+                continue;
+            };
+            let record = stored.record;
+            let arrival = zoned(record.arrived)
+                .strftime("%a %b %d %H:%M:%S")
+                .to_string();
+            write!(
+                out,
+                "{}{mark} {} {arrival} {}",
+                record.id, record.size, record.sender
+            )?;
+            for recipient in record
+                .recipients
+                .iter()
+                .filter(|recipient| recipient.is_open())
+            {
+                write!(out, " <{}>", recipient.mailbox)?;
+                if let State::PutOff(reason) | State::Failed(reason) = &recipient.state {
+                    write!(out, " ({})", reason.text)?;
+                }
+            }
+            writeln!(out)?;
+            count += 1;
+        }
+    }
+    if count == 0 {
+        writeln!(out, "Mail queue is empty")?;
+    }
+    Ok(())
+}
+
+/// Reads a listing, for callers that want text.
+pub fn listing(directory: &Path) -> io::Result<String> {
+    let mut octets = Vec::new();
+    list(directory, &mut octets)?;
+    let mut text = String::new();
+    octets.as_slice().read_to_string(&mut text)?;
+    Ok(text)
+}

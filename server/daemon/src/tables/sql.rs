@@ -1,0 +1,217 @@
+//! A query of mysql_table(5) or sqlite_table(5) as a statement with bound values.
+//!
+//! It promises that no address can change a query: `%s`, `%u` and `%d` never become part of the SQL
+//! text. A quoted literal that holds one, such as `'%u@%d'`, becomes one bound value as a whole.
+
+/// What a bound value is put together from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    /// `%s`
+    Key,
+    /// `%u`
+    User,
+    /// `%d`
+    Domain,
+}
+
+/// A statement with `?` for each bound value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statement {
+    /// The text between the bound values; one more than there are values.
+    text: Vec<String>,
+    values: Vec<Vec<Part>>,
+}
+
+impl Statement {
+    /// Compiles `query`.
+    pub(crate) fn compile(query: &str) -> Result<Self, String> {
+        let mut statement = Self {
+            text: vec![String::new()],
+            values: Vec::new(),
+        };
+        let mut rest = query.chars().peekable();
+        while let Some(c) = rest.next() {
+            match c {
+                '\'' | '"' => {
+                    let mut raw = String::new();
+                    let mut closed = false;
+                    while let Some(inner) = rest.next() {
+                        if inner == '\\' {
+                            raw.push(inner);
+                            raw.extend(rest.next());
+                        } else if inner != c {
+                            raw.push(inner);
+                        } else if rest.next_if_eq(&c).is_some() {
+                            raw.extend([c, c]);
+                        } else {
+                            closed = true;
+                            break;
+                        }
+                    }
+                    if !closed {
+                        return Err(format!("{query:?} lacks a closing {c}"));
+                    }
+                    statement.literal(c, &raw)?;
+                }
+                '?' => {
+                    return Err(format!(
+                        "{query:?} has a ? outside of quotes, expected %s, %u or %d"
+                    ));
+                }
+                '%' => match part(rest.next())? {
+                    Part::Text(text) => statement.push(&text),
+                    part => statement.bind(vec![part]),
+                },
+                other => statement.push(other.encode_utf8(&mut [0; 4])),
+            }
+        }
+        Ok(statement)
+    }
+
+    fn push(&mut self, text: &str) {
+        if let Some(last) = self.text.last_mut() {
+            last.push_str(text);
+        }
+    }
+
+    fn bind(&mut self, value: Vec<Part>) {
+        self.values.push(value);
+        self.text.push(String::new());
+    }
+
+    fn literal(&mut self, quote: char, raw: &str) -> Result<(), String> {
+        let mut parts = Vec::new();
+        let mut text = String::new();
+        let mut rest = raw.chars();
+        while let Some(c) = rest.next() {
+            if c != '%' {
+                text.push(c);
+                continue;
+            }
+            match part(rest.next())? {
+                Part::Text(percent) => text.push_str(&percent),
+                part => parts.extend([Part::Text(std::mem::take(&mut text)), part]),
+            }
+        }
+        if parts.is_empty() {
+            self.push(&format!("{quote}{text}{quote}"));
+        } else {
+            parts.push(Part::Text(text));
+            for part in &mut parts {
+                if let Part::Text(text) = part {
+                    *text = unquoted(text, quote);
+                }
+            }
+            parts.retain(|part| *part != Part::Text(String::new()));
+            self.bind(parts);
+        }
+        Ok(())
+    }
+
+    /// The SQL text, with `placeholder` where a value is bound.
+    pub(crate) fn sql(&self, placeholder: &str) -> String {
+        self.text.join(placeholder)
+    }
+
+    /// The bound values for `key`; `None` where the query asks for a domain that the key has not.
+    pub(crate) fn values(&self, key: &str) -> Option<Vec<String>> {
+        let address = key.rsplit_once('@');
+        let user = address.map_or(key, |(user, _)| user);
+        let mut values = Vec::new();
+        for parts in &self.values {
+            let mut value = String::new();
+            for part in parts {
+                value.push_str(match part {
+                    Part::Text(text) => text,
+                    Part::Key => key,
+                    Part::User => user,
+                    Part::Domain => address?.1,
+                });
+            }
+            values.push(value);
+        }
+        Some(values)
+    }
+}
+
+fn part(letter: Option<char>) -> Result<Part, String> {
+    match letter {
+        Some('%') => Ok(Part::Text("%".to_owned())),
+        Some('s' | 'S') => Ok(Part::Key),
+        Some('u' | 'U') => Ok(Part::User),
+        Some('d' | 'D') => Ok(Part::Domain),
+        Some(other) => Err(format!(
+            "%{other} is not supported, expected %s, %u, %d or %%"
+        )),
+        None => Err("a lone % at the end, expected %s, %u, %d or %%".to_owned()),
+    }
+}
+
+/// A literal's text as the database would read it.
+fn unquoted(raw: &str, quote: char) -> String {
+    let mut text = String::new();
+    let mut rest = raw.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => text.extend(rest.next()),
+            c if c == quote => {
+                rest.next_if_eq(&quote);
+                text.push(c);
+            }
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("SELECT a FROM t WHERE k = '%s'", "SELECT a FROM t WHERE k = ?", &["x'y@d"])]
+    #[case("SELECT a FROM t WHERE k = %s", "SELECT a FROM t WHERE k = ?", &["x'y@d"])]
+    #[case("WHERE u = \"%u\" AND d = '%d'", "WHERE u = ? AND d = ?", &["x'y", "d"])]
+    #[case("WHERE k = '%u/it''s\\'%%/%d'", "WHERE k = ?", &["x'y/it's'%/d"])]
+    #[case("SELECT 'a''b?100%%', SUBSTRING_INDEX(email,'@',-1)", "SELECT 'a''b?100%', SUBSTRING_INDEX(email,'@',-1)", &[])]
+    fn a_query_becomes_a_statement_with_bound_values(
+        #[case] query: &str,
+        #[case] sql: &str,
+        #[case] values: &[&str],
+    ) {
+        let statement = Statement::compile(query).unwrap();
+        assert_eq!(statement.sql("?"), sql);
+        assert_eq!(statement.values("x'y@d").unwrap(), values);
+    }
+
+    #[test]
+    fn a_key_without_domain_is_not_asked_where_the_query_wants_one() {
+        assert_eq!(Statement::compile("'%d'").unwrap().values("name"), None);
+        assert_eq!(
+            Statement::compile("'%u'").unwrap().values("name").unwrap(),
+            ["name"]
+        );
+    }
+
+    #[rstest]
+    #[case("k = '%s")]
+    #[case("k = ?")]
+    #[case("k = '%1'")]
+    #[case("k = 5%")]
+    fn a_query_that_cannot_be_bound_is_a_mistake(#[case] query: &str) {
+        assert!(Statement::compile(query).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_address_gets_into_the_sql_text(query in "[a-z=%sud'\" ]{0,40}", key in "\\PC{0,20}") {
+            if let Ok(statement) = Statement::compile(&query) {
+                let before = statement.sql("?");
+                let _ = statement.values(&key);
+                proptest::prop_assert_eq!(before, statement.sql("?"));
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! `sqlite:` tables (sqlite_table(5)): the database that needs no server.
+//!
+//! Keys are compared by the column's own collation. MySQL's SUBSTRING_INDEX and CONCAT are there,
+//! so that the tutorial's select_field works as it is. A file that is missing, locked for longer
+//! than half a second, or no database at all is a failed lookup; a file that was replaced is noticed.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::sql::Statement;
+
+/// Lookups at once in one file; each needs a thread while it runs.
+const CONNECTIONS: usize = 4;
+const BUSY: Duration = Duration::from_millis(500);
+
+/// A database file and the connections to it.
+#[derive(Debug)]
+pub(crate) struct File {
+    path: PathBuf,
+    idle: Mutex<Vec<Open>>,
+    permits: Semaphore,
+    time_limit: Duration,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    /// Device and inode that it was opened from.
+    identity: (u64, u64),
+}
+
+/// One table file.
+#[derive(Debug)]
+pub(crate) struct Table {
+    file: Arc<File>,
+    query: Arc<Statement>,
+}
+
+impl Table {
+    pub(crate) fn new(file: Arc<File>, query: Statement) -> Self {
+        Self {
+            file,
+            query: Arc::new(query),
+        }
+    }
+
+    /// The values of `keys`, several rows of one joined by commas.
+    pub(crate) async fn ask(&self, keys: &[String]) -> Result<Vec<Option<String>>, String> {
+        let too_slow = |_| format!("no answer within {:?}", self.file.time_limit);
+        let permit = timeout(self.file.time_limit, self.file.permits.acquire())
+            .await
+            .map_err(too_slow)?;
+        let (file, query, keys) = (
+            Arc::clone(&self.file),
+            Arc::clone(&self.query),
+            keys.to_vec(),
+        );
+        let lookup = tokio::task::spawn_blocking(move || file.ask(&query, &keys));
+        let values = timeout(self.file.time_limit, lookup)
+            .await
+            .map_err(too_slow)?;
+        drop(permit);
+        values.map_err(|error| error.to_string())?
+    }
+}
+
+impl File {
+    pub(crate) fn new(path: &Path, time_limit: Duration) -> Self {
+        let permits = Semaphore::new(CONNECTIONS);
+        Self {
+            path: path.to_owned(),
+            idle: Mutex::default(),
+            permits,
+            time_limit,
+        }
+    }
+
+    fn ask(&self, query: &Statement, keys: &[String]) -> Result<Vec<Option<String>>, String> {
+        let metadata = std::fs::metadata(&self.path)
+            .map_err(|error| format!("{}: {error}", self.path.display()))?;
+        let identity = (metadata.dev(), metadata.ino());
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let open = match idle.filter(|open| open.identity == identity) {
+            Some(open) => open,
+            None => Open {
+                connection: connect(&self.path).map_err(|error| error.to_string())?,
+                identity,
+            },
+        };
+        let values = keys
+            .iter()
+            .map(|key| one(&open.connection, query, key))
+            .collect::<Result<_, _>>();
+        // After an error the connection may hold on to something stale; a new one costs little.
+        let values = values.map_err(|error: rusqlite::Error| error.to_string())?;
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(open);
+        Ok(values)
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function(
+        "SUBSTRING_INDEX",
+        3,
+        pure,
+        |context: &mut Context<'_>| {
+            let (text, delimiter, count): (Option<String>, Option<String>, Option<i64>) =
+                (context.get(0)?, context.get(1)?, context.get(2)?);
+            Ok(text
+                .zip(delimiter)
+                .zip(count)
+                .map(|((text, delimiter), count)| {
+                    substring_index(&text, &delimiter, count).to_owned()
+                }))
+        },
+    )?;
+    connection.create_scalar_function("CONCAT", -1, pure, |context: &mut Context<'_>| {
+        // NULL in any argument makes the whole NULL, as in MySQL.
+        (0..context.len())
+            .map(|at| Ok(as_text(context.get_raw(at))))
+            .collect::<Result<Option<String>, _>>()
+    })?;
+    Ok(connection)
+}
+
+fn one(connection: &Connection, query: &Statement, key: &str) -> rusqlite::Result<Option<String>> {
+    let Some(bound) = query.values(key) else {
+        return Ok(None);
+    };
+    let mut statement = connection.prepare_cached(&query.sql("?"))?;
+    let columns = statement.column_count();
+    let mut rows = statement.query(params_from_iter(bound))?;
+    let mut value: Option<String> = None;
+    while let Some(row) = rows.next()? {
+        let value = value.get_or_insert_default();
+        for column in 0..columns {
+            let Some(text) = as_text(row.get_ref(column)?).filter(|text| !text.is_empty()) else {
+                continue;
+            };
+            if !value.is_empty() {
+                value.push(',');
+            }
+            value.push_str(&text);
+        }
+    }
+    Ok(value)
+}
+
+fn as_text(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+        ValueRef::Text(octets) | ValueRef::Blob(octets) => {
+            Some(String::from_utf8_lossy(octets).into_owned())
+        }
+    }
+}
+
+/// MySQL's SUBSTRING_INDEX: what goes before the `count`th delimiter, or after it from the end.
+fn substring_index<'a>(text: &'a str, delimiter: &str, count: i64) -> &'a str {
+    if delimiter.is_empty() || count == 0 {
+        return "";
+    }
+    let nth = usize::try_from(count.unsigned_abs() - 1).unwrap_or(usize::MAX);
+    if count > 0 {
+        text.match_indices(delimiter)
+            .nth(nth)
+            .map_or(text, |(at, _)| &text[..at])
+    } else {
+        text.rmatch_indices(delimiter)
+            .nth(nth)
+            .map_or(text, |(at, found)| &text[at + found.len()..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("a@b@c", 1, "a")]
+    #[case("a@b@c", 2, "a@b")]
+    #[case("a@b@c", -1, "c")]
+    #[case("a@b@c", 9, "a@b@c")]
+    #[case("plain", -1, "plain")]
+    #[case("a@b", 0, "")]
+    fn substring_index_cuts_as_in_mysql(#[case] text: &str, #[case] count: i64, #[case] cut: &str) {
+        assert_eq!(substring_index(text, "@", count), cut);
+    }
+
+    const TUTORIAL: &str = "SELECT CONCAT(SUBSTRING_INDEX(email,'@',-1),'/',SUBSTRING_INDEX(email,'@',1),'/') \
+                            FROM users WHERE email = '%s'";
+
+    fn create(path: &Path, rows: &str) {
+        let database = Connection::open(path).unwrap();
+        database
+            .execute_batch(&format!(
+                "CREATE TABLE users (email TEXT COLLATE NOCASE, quota INT); INSERT INTO users VALUES {rows}"
+            ))
+            .unwrap();
+    }
+
+    fn table(path: &Path, query: &str) -> Table {
+        let file = Arc::new(File::new(path, Duration::from_secs(2)));
+        Table::new(file, Statement::compile(query).unwrap())
+    }
+
+    async fn get(table: &Table, key: &str) -> Result<Option<String>, String> {
+        table
+            .ask(&[key.to_owned()])
+            .await
+            .map(|mut values| values.remove(0))
+    }
+
+    #[tokio::test]
+    async fn the_tutorials_select_field_works_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mail.db");
+        create(&path, "('Address@mydomain.com', 5)");
+        let users = table(&path, TUTORIAL);
+        assert_eq!(
+            get(&users, "address@mydomain.com").await.unwrap().unwrap(),
+            "mydomain.com/Address/"
+        );
+        assert_eq!(get(&users, "x' OR '1'='1").await.unwrap(), None);
+        assert_eq!(
+            get(&table(&path, "SELECT quota FROM users"), "k")
+                .await
+                .unwrap()
+                .unwrap(),
+            "5"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_missing_fails_and_one_that_was_replaced_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mail.db");
+        let users = table(&path, "SELECT email FROM users WHERE email = '%s'");
+        assert!(get(&users, "a@b").await.is_err());
+        create(&path, "('a@b', 1), ('A@B', 1)");
+        assert_eq!(get(&users, "a@b").await.unwrap().unwrap(), "a@b,A@B");
+        std::fs::remove_file(&path).unwrap();
+        create(&path, "('c@d', 1)");
+        assert_eq!(get(&users, "a@b").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_locked_database_fails_and_is_used_again_when_it_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mail.db");
+        create(&path, "('a@b', 1)");
+        let users = table(&path, "SELECT email FROM users WHERE email = '%s'");
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        assert!(get(&users, "a@b").await.unwrap_err().contains("locked"));
+        writer.execute_batch("COMMIT").unwrap();
+        assert_eq!(get(&users, "a@b").await.unwrap().unwrap(), "a@b");
+    }
+}
