@@ -1,6 +1,8 @@
 //! Every mistake that a scenario can contain, as its author reads it: one snapshot a kind. A kind
 //! that is added to the language without a snapshot fails the last test of this file.
 
+#![allow(clippy::expect_used, reason = "what a test takes for granted ends it")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -19,6 +21,7 @@ fn steps(lines: &str) -> String {
 }
 
 /// Name of the kind, the mistake's source.
+#[expect(clippy::too_many_lines, reason = "one line a kind")]
 fn table() -> Vec<(&'static str, Vec<u8>)> {
     let many: Vec<String> = (0..40).map(|n| n.to_string()).collect();
     let many = format!("each    a {0}\neach    b {0}", many.join(", "));

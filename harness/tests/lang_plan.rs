@@ -1,5 +1,7 @@
 //! Which cases a scenario becomes, what they are called, and which of them a word selects.
 
+#![allow(clippy::expect_used, reason = "what a test takes for granted ends it")]
+
 use std::collections::BTreeMap;
 
 use rstest::rstest;
@@ -10,7 +12,9 @@ use vmailspec::scenario::{Entry, Scenario, Vantage, expand, parse};
 fn scenario(path: &str, header: &str, clauses: &[&str]) -> Scenario {
     let mut source = format!("title   A case\n{header}\n");
     for clause in clauses {
-        source += &format!("MUST    {clause}   rfc5321#7.9   a claim\nC: NOOP\nS: 250\n");
+        source += "MUST    ";
+        source += clause;
+        source += "   rfc5321#7.9   a claim\nC: NOOP\nS: 250\n";
     }
     parse(path, &source).expect("a right scenario")
 }
@@ -119,7 +123,11 @@ fn no_words_select_everything() {
 #[test]
 fn words_that_select_nothing_are_an_error_with_the_nearest_names() {
     let error = Plan::new(all(), &["auth.plian", "relay", "frobnicate", "auth.caps"]).unwrap_err();
-    insta::assert_snapshot!(error.to_string(), @"");
+    insta::assert_snapshot!(error.to_string(), @r"
+    `auth.plian` selects no case: did you mean `auth.plain` or `auth/plain`?
+    `relay` selects no case: did you mean `relay.*`, `relay.foreign-unauth` or `relay.null-sender`?
+    `frobnicate` selects no case: the ids and names are those that `vmailspec list` shows
+    ");
 }
 
 #[test]

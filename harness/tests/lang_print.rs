@@ -1,5 +1,7 @@
 //! The parser on hostile files, and the layout: printed and read again a scenario is the same.
 
+#![allow(clippy::expect_used, reason = "what a test takes for granted ends it")]
+
 use proptest::prelude::*;
 use vmailspec::scenario::error::render;
 use vmailspec::scenario::{builtin, format, load, parse};
@@ -89,7 +91,7 @@ each   entry   25,25+starttls ,465   # the ways in
 cases code  text
    250  it is well
      # the bad one
-   5yz  it is  \"\"
+   5yz  \"\"
 needs  maildir   sink
 main.cf   mynetworks=127.0.0.2/32,  ::1
 master.cf   smtps   smtpd_tls_wrappermode   =   yes
@@ -102,7 +104,7 @@ S=    250
      has   Sender ok
 SHOULD-NOT   relay.longer   postfix:mynetworks   another
 message  2000   bytes
-    line  
+    line
     header  Subject:  x
 S: 250
 repeat   3
@@ -122,12 +124,9 @@ bytes a  b\\r\\n
 
 #[test]
 fn an_untidy_file_is_laid_out() {
-    let source = UNTIDY
-        .replace("    line  \n", "    line\n")
-        .replace("5yz  it is  \"\"", "5yz  \"\"");
-    assert_layout(&source);
+    assert_layout(UNTIDY);
     insta::with_settings!({omit_expression => true}, {
-        insta::assert_snapshot!("untidy", format(&source).unwrap());
+        insta::assert_snapshot!("untidy", format(UNTIDY).unwrap());
     });
 }
 
@@ -154,10 +153,10 @@ fn the_scenarios_of_the_binary_have_no_mistakes_and_keep_their_meaning() {
             }
         }
         (Err(error), _) | (_, Err(error)) => {
-            if let vmailspec::scenario::load::LoadError::Mistakes(files) = &error {
-                files
-                    .iter()
-                    .for_each(|file| eprintln!("{}", file.render(false)));
+            if let load::LoadError::Mistakes(files) = &error {
+                for file in files {
+                    eprintln!("{}", file.render(false));
+                }
             }
             panic!("{error}");
         }
@@ -166,7 +165,7 @@ fn the_scenarios_of_the_binary_have_no_mistakes_and_keep_their_meaning() {
 
 #[test]
 fn deep_and_long_files_end() {
-    let deep: String = (0..600).map(|n| " ".repeat(n) + "repeat 2\n").collect();
+    let deep: String = (0..150).map(|n| " ".repeat(n) + "repeat 2\n").collect();
     assert_calm(deep.as_bytes());
     assert_calm(("title a\nC: ".to_owned() + &"$base64(".repeat(20_000)).as_bytes());
     let closed = "$base64(".repeat(5_000) + &")".repeat(5_000);
@@ -280,11 +279,13 @@ prop_compose! {
             text += header;
             text += "\n";
         }
-        text += &format!("MUST{gap}a.b{gap}rfc5321#7.9{gap}claim{gap}it\nC: A\nS:{gap}250\n");
+        text += &["MUST", "a.b", "rfc5321#7.9", "claim", "it\nC: A\nS:", "250\n"].join(&gap);
         for (lines, indent, noise) in steps {
             for (n, line) in lines.iter().enumerate() {
                 if noise == 1 {
-                    text += &format!("{}# a  comment\n", " ".repeat(if n == 0 { 0 } else { indent }));
+                    text += &" ".repeat(if n == 0 { 0 } else { indent });
+                    text += "# a  comment
+";
                 }
                 if noise == 2 {
                     text += "\n\n";
@@ -299,6 +300,9 @@ prop_compose! {
 }
 
 proptest! {
+    // What fails is printed in full: it becomes a test of its own, not a seed in a file.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_octets_are_read_calmly(octets in prop::collection::vec(any::<u8>(), 0..200)) {
         assert_calm(&octets);
@@ -322,8 +326,6 @@ proptest! {
 
     #[test]
     fn printed_and_read_again_a_scenario_is_the_same(text in scenario()) {
-        let twice = text.matches("  unfinished").count() > 99;
-        prop_assume!(!twice);
         if let Err(mistakes) = parse("a/b.case", &text) {
             panic!("{}", render("a/b.case".as_ref(), &text, &mistakes, false));
         }

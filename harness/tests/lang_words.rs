@@ -1,5 +1,7 @@
 //! Every word of the language, and what the parser makes of it.
 
+#![allow(clippy::expect_used, reason = "what a test takes for granted ends it")]
+
 use rstest::rstest;
 use vmailspec::scenario::{Header, Scenario, StepKind, parse};
 

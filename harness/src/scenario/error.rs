@@ -9,6 +9,7 @@ mod message;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
 
@@ -249,10 +250,13 @@ pub fn render(path: &Path, source: &str, mistakes: &[Mistake], colour: bool) -> 
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(100)
         .with_links(false);
+    let text = Arc::new(NamedSource::new(
+        path.display().to_string(),
+        source.to_owned(),
+    ));
     let mut out = String::new();
     for mistake in mistakes {
-        let text = NamedSource::new(path.display().to_string(), source.to_owned());
-        let report = miette::Report::new(mistake.clone()).with_source_code(text);
+        let report = miette::Report::new(mistake.clone()).with_source_code(Arc::clone(&text));
         if handler.render_report(&mut out, report.as_ref()).is_err() {
             out.push_str(&mistake.to_string());
         }

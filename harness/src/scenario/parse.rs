@@ -12,6 +12,7 @@ mod order;
 mod probe;
 mod reply;
 mod step;
+mod time;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
