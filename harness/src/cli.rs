@@ -82,6 +82,10 @@ const EXIT_CODES: &str = "Exit codes:
   130  interrupted";
 
 /// `vmailspec run`
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 #[derive(Debug, Clone, Args)]
 struct Run {
     /// Clause ids, names of scenarios or cases, patterns with * and ?; none: everything
@@ -161,7 +165,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> std::process::Exit
             return code.into();
         }
     };
-    let code = match arguments.command {
+    // A panic has said its words already; what it must not do is look like a verdict.
+    std::panic::catch_unwind(move || commanded(arguments.command))
+        .unwrap_or_else(|_| ExitCode::Defect.into())
+}
+
+fn commanded(command: Command) -> std::process::ExitCode {
+    let code = match command {
         Command::Serve(Serve {
             config: Some(config),
             resolver,

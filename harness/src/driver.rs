@@ -7,6 +7,7 @@
 pub mod canary;
 pub mod connection;
 pub mod message;
+mod replies;
 mod score;
 pub mod stage;
 mod steps;
@@ -100,7 +101,7 @@ pub async fn drive<S: Stage>(
     let mut run = steps::Run::new(case, stage, tokens, journal);
     run.start(&mut score).await;
     run.steps(&case.scenario.steps, &mut score).await;
-    let transactions = run.finish().await;
+    let (transactions, earlier) = run.finish().await;
     let mut outcome = score.outcome();
     if outcome.blocked.is_none() || outcome.clauses.iter().any(ClauseSeen::was_seen) {
         let watch = ledger::Watch {
@@ -108,6 +109,7 @@ pub async fn drive<S: Stage>(
             tokens,
             journal,
             case,
+            earlier,
         };
         outcome.clauses.extend(watch.settle(&transactions).await);
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::driver::canary;
 use crate::driver::{ClauseSeen, Journal, Stage};
 use crate::event::Failure;
 use crate::names::Tokens;
@@ -21,6 +22,7 @@ use crate::scenario::{Clause, Level, Span, Step, StepKind, TargetAction};
 use crate::verdict::{Harm, Seen};
 use books::{Books, Finding};
 use follow::{End, Transaction};
+use sightings::Sighting;
 
 /// How long an accepted message may take until it is accounted for.
 const LIMIT: Duration = Duration::from_secs(8);
@@ -58,6 +60,8 @@ pub(crate) struct Watch<'a, S> {
     pub(crate) tokens: &'a Tokens,
     pub(crate) journal: &'a Journal,
     pub(crate) case: &'a Case,
+    /// What was seen and is gone, because the case took it away.
+    pub(crate) earlier: Vec<Sighting>,
 }
 
 impl<S: Stage> Watch<'_, S> {
@@ -88,6 +92,16 @@ impl<S: Stage> Watch<'_, S> {
                 Err(why) => return self.unseen(transactions, &why),
             }
         }
+        // What comes twice, or comes although it was refused, may come late: a canary on the same
+        // way that did arrive shows that nothing is behind.
+        let from = self.case.from;
+        match canary::to_maildir(self.stage, from, self.tokens, self.journal).await {
+            Ok(()) => match self.look(transactions).await {
+                Ok(books) => findings = books.findings(),
+                Err(why) => return self.unseen(transactions, &why),
+            },
+            Err(why) => self.journal.note(format!("ledger: no later look: {why}")),
+        }
         // What waits in the queue at the end of the time is kept, which is all that is asked.
         findings.retain(|finding| !finding.kept);
         for finding in &findings {
@@ -101,7 +115,8 @@ impl<S: Stage> Watch<'_, S> {
     }
 
     async fn look(&self, transactions: &[Transaction]) -> Result<Books, String> {
-        let sightings = sightings::collect(self.stage, self.tokens, transactions).await?;
+        let mut sightings = sightings::collect(self.stage, self.tokens, transactions).await?;
+        sightings.extend(self.earlier.iter().cloned());
         let mut books = Books {
             transactions: transactions.to_vec(),
             sightings,

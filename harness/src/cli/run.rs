@@ -26,11 +26,15 @@ use crate::wrong::Wrong;
 pub(super) fn run(arguments: &Run) -> Ended {
     let cases = planned(arguments.scenarios.as_deref(), &arguments.selection)?;
     if arguments.list {
-        let names: String = cases
-            .iter()
-            .map(|case| format!("{}\n", case.name))
-            .collect();
-        print(&names);
+        let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+        print(&format!(
+            "{}
+",
+            names.join(
+                "
+"
+            )
+        ));
         return Ok(ExitCode::Held);
     }
     let usage = |text: String| Failed::new(ExitCode::Usage, text);
@@ -81,7 +85,7 @@ fn concluded(played: &Played, stale: &[String], arguments: &Run) -> ExitCode {
         let list = arguments
             .known
             .as_deref()
-            .unwrap_or(Path::new(""))
+            .unwrap_or_else(|| Path::new(""))
             .display();
         complain(&format!("{list}: {line}"));
     }
@@ -220,7 +224,7 @@ fn hear(reports: &mut Reports, event: &Event, played: &mut Played) {
         if let Err(error) = report.hear(event) {
             // A reader that went away (`vmailspec run | head`) is no reason to stop judging.
             if error.kind() != std::io::ErrorKind::BrokenPipe {
-                played.unwritten.get_or_insert(error.to_string());
+                played.unwritten.get_or_insert_with(|| error.to_string());
             }
         }
     }

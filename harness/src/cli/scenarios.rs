@@ -1,5 +1,6 @@
 //! `check`, `fmt`, `explain`, `list`: what can be said of scenarios without running them.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,12 +96,8 @@ pub(super) fn list(folder: Option<&Path>) -> Ended {
     for scenario in read(folder)? {
         let mut text = format!("{}  {}\n", plan::scenario_name(&scenario), scenario.title);
         for clause in plan::clauses(&scenario) {
-            text.push_str(&format!(
-                "  {:<10} {:<34} {}\n",
-                clause.level.word(),
-                clause.id,
-                clause.claim
-            ));
+            let (level, id, claim) = (clause.level.word(), &clause.id, &clause.claim);
+            let _ = writeln!(text, "  {level:<10} {id:<34} {claim}");
         }
         if !print(&text) {
             break;
@@ -156,19 +153,23 @@ pub(super) fn explain(id: &str, folder: Option<&Path>) -> Ended {
 }
 
 fn places(references: &[String]) -> String {
-    references
-        .iter()
-        .map(|reference| {
-            let url = Reference::parse(reference).and_then(|reference| reference.url());
-            let url = url.map_or(String::new(), |url| format!(" <{url}>"));
-            format!("  {}{url}\n", refs::in_words(reference))
-        })
-        .collect()
+    let mut text = String::new();
+    for reference in references {
+        text += "  ";
+        text += &refs::in_words(reference);
+        if let Some(url) = Reference::parse(reference).and_then(|reference| reference.url()) {
+            let _ = write!(text, " <{url}>");
+        }
+        text.push('\n');
+    }
+    text
 }
 
 fn indented(source: &str) -> String {
-    source
-        .lines()
-        .map(|line| format!("    {line}").trim_end().to_owned() + "\n")
-        .collect()
+    let mut text = String::new();
+    for line in source.lines() {
+        text += format!("    {line}").trim_end();
+        text.push('\n');
+    }
+    text
 }

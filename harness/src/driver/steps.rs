@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::connection::{Connection, Peer, told};
+use super::connection::{Connection, Peer};
 use super::message::{Envelope, content};
 use super::score::{Miss, Score};
-use super::{Journal, Stage};
+use super::{Journal, Stage, replies};
 use crate::ledger::follow::Transaction;
+use crate::ledger::sightings::{self, Sighting};
 use crate::mailer;
 use crate::names::Tokens;
 use crate::plan::Case;
 use crate::probe::{self, Look};
 use crate::scenario::text::{expand_str, unescape};
-use crate::scenario::{Entry, Reply, ReplyPattern, Span, Start, Step, StepKind, Text, Vantage};
-use crate::verdict::Harm;
-use crate::wire::{Fault, Heard};
+use crate::scenario::{Entry, Reply, Span, Start, Step, StepKind, Text, Vantage};
+use crate::wire::Heard;
 
 /// The password of every account of the seed.
 const PASSWORD: &str = "mypassword";
@@ -60,6 +60,7 @@ pub(super) struct Run<'a, S> {
     opened: usize,
     transactions: Vec<Transaction>,
     mailed: Option<Result<(), String>>,
+    earlier: Vec<Sighting>,
 }
 
 impl<'a, S: Stage> Run<'a, S> {
@@ -81,6 +82,7 @@ impl<'a, S: Stage> Run<'a, S> {
             opened: 0,
             transactions: Vec::new(),
             mailed: None,
+            earlier: Vec::new(),
         }
     }
 
@@ -190,12 +192,12 @@ impl<'a, S: Stage> Run<'a, S> {
         self.journal.note(format!("evidence, line {line}: {word}"));
     }
 
-    /// Closes what is open.
-    pub(super) async fn finish(mut self) -> Vec<Transaction> {
+    /// Closes what is open: every transaction, and what was seen of them and is gone.
+    pub(super) async fn finish(mut self) -> (Vec<Transaction>, Vec<Sighting>) {
         while let Some(connection) = self.connections.pop() {
             self.transactions.extend(connection.close().await);
         }
-        self.transactions
+        (self.transactions, self.earlier)
     }
 
     async fn step(&mut self, step: &Step, evidence: bool) -> Result<Done, Stop> {
@@ -219,14 +221,7 @@ impl<'a, S: Stage> Run<'a, S> {
                 self.send(&octets, span).await
             }
             StepKind::Reply(reply) => self.reply(reply, span).await,
-            StepKind::Connect { from, entry } => {
-                let from = from.unwrap_or(self.case.from);
-                let entry = entry.unwrap_or(self.case.entry);
-                self.connect(from, entry).await.map_err(|why| {
-                    Stop::Surprise(Miss::new(span, "a connection", why).harmful())
-                })?;
-                Ok(Done::Action)
-            }
+            StepKind::Connect { from, entry } => self.another(*from, *entry, span).await,
             StepKind::Tls => match self.current()?.tls().await {
                 Ok(()) => Ok(Done::Met),
                 Err((expected, seen)) => Err(Stop::Surprise(Miss::new(span, expected, seen))),
@@ -280,7 +275,13 @@ impl<'a, S: Stage> Run<'a, S> {
             StepKind::EmptyOut(address) => {
                 let address = self.text(address);
                 self.journal.note(format!("maildir {address} empty-out"));
-                probe::maildir::empty_out(self.stage, &address).map_err(Stop::Environment)?;
+                let read = probe::maildir::empty_out(self.stage, &address);
+                // What its owner has read was delivered, though it is gone.
+                self.earlier.extend(
+                    read.map_err(Stop::Environment)?
+                        .iter()
+                        .flat_map(|content| sightings::in_mailbox(content, &address)),
+                );
                 Ok(Done::Action)
             }
             probe => self.probe(probe, span, evidence).await,
@@ -356,50 +357,31 @@ impl<'a, S: Stage> Run<'a, S> {
         let heard = if expected.again {
             match connection.last() {
                 Some(reply) => Heard::Reply(reply.clone()),
-                None => return Err(Stop::Environment("`S=` before any reply was read".into())),
+                None => {
+                    return Err(Stop::Environment("`S=` before any reply was read".into()));
+                }
             }
         } else {
             connection.hear(limit).await
         };
         let utf8 = connection.asked_utf8();
-        if !expected
-            .patterns
-            .iter()
-            .any(|pattern| matches(pattern, &heard, utf8))
-        {
-            let words: Vec<String> = expected
-                .patterns
-                .iter()
-                .map(|pattern| pattern_in_words(pattern, limit))
-                .collect();
-            let mut miss = Miss::new(span, words.join(" or "), told(&heard));
-            if !matches!(heard, Heard::Reply(_)) {
-                miss.harm = Harm::Done;
-            }
-            return Err(if expected.again {
-                Stop::Missed(miss)
-            } else {
-                Stop::Surprise(miss)
-            });
-        }
-        for detail in &expected.details {
-            let text = self.text(&detail.text);
-            let Heard::Reply(reply) = &heard else { break };
-            let raw = String::from_utf8_lossy(&reply.raw);
-            let found = raw.lines().any(|line| line.contains(&text));
-            let wanted = detail.word == "has";
-            if found != wanted {
-                let word = if wanted {
-                    "a reply that has"
-                } else {
-                    "a reply that lacks"
-                };
-                let miss = Miss::new(detail.span, format!("{word} {text}"), told(&heard));
-                // What must not be told and is told, is disclosed.
-                return Err(Stop::Missed(if wanted { miss } else { miss.harmful() }));
-            }
-        }
+        replies::check(expected, &heard, limit, utf8, span, |text| self.text(text))?;
         Ok(Done::Met)
+    }
+
+    /// `connect`: TCP, and TLS on 465; the scenario greets by itself.
+    async fn another(
+        &mut self,
+        from: Option<Vantage>,
+        entry: Option<Entry>,
+        span: Span,
+    ) -> Result<Done, Stop> {
+        let from = from.unwrap_or(self.case.from);
+        let entry = entry.unwrap_or(self.case.entry);
+        self.connect(from, entry)
+            .await
+            .map_err(|why| Stop::Surprise(Miss::new(span, "a connection", why).harmful()))?;
+        Ok(Done::Action)
     }
 
     async fn connect(&mut self, from: Vantage, entry: Entry) -> Result<(), String> {
@@ -534,57 +516,5 @@ async fn action(
     match timeout(limit, future).await {
         Ok(result) => result.map(|()| Done::Action).map_err(Stop::Environment),
         Err(_) => Err(Stop::Environment(format!("not done after {limit:?}"))),
-    }
-}
-
-fn matches(pattern: &ReplyPattern, heard: &Heard, utf8: bool) -> bool {
-    match (pattern, heard) {
-        (ReplyPattern::Closed, Heard::Closed(_, rest)) => rest.is_empty(),
-        (ReplyPattern::Nothing, Heard::Silence(rest)) => rest.is_empty(),
-        (ReplyPattern::Code { digits, enhanced }, Heard::Reply(reply)) => {
-            let code = [reply.code / 100, reply.code / 10 % 10, reply.code % 10];
-            let same = digits
-                .iter()
-                .zip(code)
-                .all(|(digit, seen)| digit.is_none_or(|digit| u16::from(digit) == seen));
-            // A malformed reply is no reply that a client can rely on.
-            let sound = reply
-                .faults
-                .iter()
-                .all(|fault| utf8 && *fault == Fault::NotPrintable);
-            let enhanced = enhanced.is_none_or(|wanted| {
-                reply.enhanced().is_some_and(|seen| {
-                    wanted
-                        .iter()
-                        .zip(seen)
-                        .all(|(want, seen)| want.is_none_or(|want| want == seen))
-                })
-            });
-            same && sound && enhanced
-        }
-        _ => false,
-    }
-}
-
-fn pattern_in_words(pattern: &ReplyPattern, limit: Duration) -> String {
-    match pattern {
-        ReplyPattern::Closed => "the connection to be closed".into(),
-        ReplyPattern::Nothing => format!("nothing within {limit:?}"),
-        ReplyPattern::Code { digits, enhanced } => {
-            let mut text: String = digits
-                .iter()
-                .zip(['x', 'y', 'z'])
-                .map(|(digit, any)| digit.map_or(any, |digit| char::from(b'0' + digit % 10)))
-                .collect();
-            if let Some(enhanced) = enhanced {
-                let parts: Vec<String> = enhanced
-                    .iter()
-                    .map(|part| part.map_or("x".into(), |part| part.to_string()))
-                    .collect();
-                text.push(' ');
-                text.push_str(&parts.join("."));
-            }
-            text
-        }
     }
 }

@@ -97,15 +97,9 @@ pub async fn collect<S: Stage>(
         for mail in stage.mails(&address).await? {
             // What is still being written is not delivered yet.
             let folder = mail.path.parent().and_then(|folder| folder.file_name());
-            if folder.is_some_and(|name| name == "tmp") || is_canary(&mail.content) {
-                continue;
+            if folder.is_none_or(|name| name != "tmp") {
+                seen.extend(in_mailbox(&mail.content, &address));
             }
-            read(
-                &mail.content,
-                &address,
-                &Place::Maildir(address.clone()),
-                &mut seen,
-            );
         }
     }
     seen.retain(|one| {
@@ -114,6 +108,21 @@ pub async fn collect<S: Stage>(
             .is_none_or(|token| !tokens.is_foreign(token))
     });
     Ok(seen)
+}
+
+/// What one message in the Maildir of `address` shows.
+#[must_use]
+pub fn in_mailbox(content: &[u8], address: &str) -> Vec<Sighting> {
+    let mut seen = Vec::new();
+    if !is_canary(content) {
+        read(
+            content,
+            address,
+            &Place::Maildir(address.to_owned()),
+            &mut seen,
+        );
+    }
+    seen
 }
 
 /// One message in one place: itself, or each failure that it reports.

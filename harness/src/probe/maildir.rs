@@ -68,31 +68,31 @@ pub(crate) async fn check<S: Stage>(
 }
 
 /// `maildir ADDRESS empty-out`: the owner reads and deletes everything, and counts it off in
-/// maildirsize as Maildir++ readers do.
-pub(crate) fn empty_out<S: Stage>(stage: &S, address: &str) -> Result<(), String> {
+/// maildirsize as Maildir++ readers do. What he read.
+pub(crate) fn empty_out<S: Stage>(stage: &S, address: &str) -> Result<Vec<Vec<u8>>, String> {
     let folder = stage
         .maildir(address)
         .ok_or("the Maildirs of this target cannot be seen")?;
-    let (mut octets, mut count) = (0, 0);
-    for sub in ["new", "cur"] {
-        for path in files(&folder.join(sub)) {
-            octets += std::fs::metadata(&path)
-                .map_err(|error| told(&path, &error))?
-                .len();
-            count += 1;
-            std::fs::remove_file(&path).map_err(|error| told(&path, &error))?;
-        }
+    let mut read = Vec::new();
+    for path in ["new", "cur"]
+        .iter()
+        .flat_map(|sub| files(&folder.join(sub)))
+    {
+        read.push(std::fs::read(&path).map_err(|error| told(&path, &error))?);
+        std::fs::remove_file(&path).map_err(|error| told(&path, &error))?;
     }
     let ledger = folder.join("maildirsize");
-    if count > 0 && ledger.exists() {
+    if !read.is_empty() && ledger.exists() {
         use std::io::Write;
+        let octets: usize = read.iter().map(Vec::len).sum();
+        let line = format!("-{octets} -{}\n", read.len());
         std::fs::OpenOptions::new()
             .append(true)
             .open(&ledger)
-            .and_then(|mut file| file.write_all(format!("-{octets} -{count}\n").as_bytes()))
+            .and_then(|mut file| file.write_all(line.as_bytes()))
             .map_err(|error| told(&ledger, &error))?;
     }
-    Ok(())
+    Ok(read)
 }
 
 /// The files of a folder by name; none, if it is not there.

@@ -58,6 +58,7 @@ pub const NAMES: &[&str] = &[
     "hostname",
     "sinkaddress",
     "sinkport",
+    "token",
 ];
 
 /// `$word(…)`

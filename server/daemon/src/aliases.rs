@@ -11,7 +11,8 @@ use vmaild_protocol::Mailbox;
 
 use crate::config::Params;
 use crate::log;
-use crate::tables::{Failed, Maps};
+use crate::policy::resolve::{self, Class};
+use crate::tables::{Failed, split_extension};
 
 /// postconf(5) virtual_alias_address_length_limit.
 const ADDRESS_LIMIT: usize = 1000;
@@ -45,7 +46,7 @@ pub async fn expand(params: &Params, recipient: &Mailbox) -> Result<Vec<Mailbox>
             if fixed.contains(&key) {
                 break;
             }
-            let Some(found) = lookup(params, &params.virtual_alias_maps, &address).await? else {
+            let Some(found) = lookup(params, &address).await? else {
                 break;
             };
             if !chain.insert(key.clone()) || chain.len() > params.virtual_alias_recursion_limit {
@@ -90,60 +91,46 @@ pub fn qualified(params: &Params, mut address: Mailbox) -> Mailbox {
 }
 
 /// The addresses that the tables have for `address`: `None` where no row is, or none that counts.
-async fn lookup(
-    params: &Params,
-    maps: &Maps,
-    address: &Mailbox,
-) -> Result<Option<Vec<Mailbox>>, Failed> {
-    let (local, domain) = (address.local.to_lowercase(), address.domain.to_lowercase());
-    let extension = params
-        .recipient_delimiter
-        .and_then(|delimiter| local.find(delimiter))
-        .filter(|&at| at > 0);
-    let mut keys = vec![(format!("{local}@{domain}"), None)];
-    if let Some(at) = extension {
-        keys.push((format!("{}@{domain}", &local[..at]), extension));
-    }
-    if domain.eq_ignore_ascii_case(&params.myorigin) {
-        // virtual(5): a bare name counts for the server's own domain.
-        keys.push((local.clone(), None));
-    }
-    keys.push((format!("@{domain}"), None));
-    for (key, extension) in keys {
-        let Some(value) = maps.get(&key).await? else {
-            continue;
-        };
-        let (user, unmatched) = match extension {
-            // Lower case may be longer than what was sent; then the extension is taken from it.
-            Some(at) => match address.local.get(..at).zip(address.local.get(at..)) {
-                Some(parts) => parts,
-                None => local.split_at(at),
-            },
-            None => (address.local.as_str(), ""),
-        };
-        let addresses = match value.trim().strip_prefix('@') {
-            // `@other`: the local part stays (oracle N08c).
-            Some(other) if !other.contains([',', ' ', '\t', '\n', '@']) => {
-                vec![Mailbox {
-                    local: user.to_owned(),
-                    domain: without_dot(other),
-                }]
-            }
-            _ => destinations(&value)
-                .into_iter()
-                .map(|found| qualified(params, with_extension(found, unmatched)))
-                .collect(),
-        };
-        if addresses.is_empty() {
-            log::line(
-                "cleanup",
-                &format!("warning: virtual_alias_maps lookup of {key} returns no address: ignored"),
-            );
-            continue;
+async fn lookup(params: &Params, address: &Mailbox) -> Result<Option<Vec<Mailbox>>, Failed> {
+    let domain = address.domain.to_lowercase();
+    // A bare name counts for the server's own domains (virtual(5)).
+    let own = params.mydestination.get(&domain).await?.is_some();
+    let class = if own { Class::Local } else { Class::Remote };
+    let keys = resolve::alias_keys(params, address, class);
+    let Some((at, value)) = params.virtual_alias_maps.first(&keys).await? else {
+        return Ok(None);
+    };
+    let (user, unmatched) = match split_extension(&address.local, params.recipient_delimiter) {
+        Some((user, _)) => {
+            let (with, without) = (format!("{user}@"), keys.get(at).map_or("", String::as_str));
+            let matched = without == user || without.starts_with(&with);
+            address.local.split_at(if matched {
+                user.len()
+            } else {
+                address.local.len()
+            })
         }
-        return Ok(Some(addresses));
+        None => (address.local.as_str(), ""),
+    };
+    let addresses = match value.trim().strip_prefix('@') {
+        // `@other`: the local part stays (oracle N08c).
+        Some(other) if !other.contains([',', ' ', '\t', '\n', '@']) => {
+            vec![Mailbox {
+                local: user.to_owned(),
+                domain: without_dot(other),
+            }]
+        }
+        _ => destinations(&value)
+            .into_iter()
+            .map(|found| qualified(params, with_extension(found, unmatched)))
+            .collect(),
+    };
+    if addresses.is_empty() {
+        let text = format!("warning: forwarding of {address} has no address in it: {value:?}");
+        log::line("cleanup", &text);
+        return Ok(None);
     }
-    Ok(None)
+    Ok(Some(addresses))
 }
 
 /// postconf(5) propagate_unmatched_extensions: `user+ext` keeps `+ext` through `user`'s row.

@@ -267,8 +267,6 @@ async fn destination(params: &Params, mailbox: &Mailbox) -> Destination {
         let verdict = Verdict::failed("5.1.3", "none", "bad address syntax");
         return Destination::Decided("error", verdict);
     }
-    let postmaster = mailbox.local.eq_ignore_ascii_case("postmaster")
-        && mailbox.domain.eq_ignore_ascii_case(&params.myorigin);
     let route = match resolve::route(params, mailbox).await {
         Ok(route) => route,
         Err(failed) => {
@@ -276,27 +274,14 @@ async fn destination(params: &Params, mailbox: &Mailbox) -> Destination {
         }
     };
     match route {
-        // There is no local(8): the server's own postmaster has a Maildir (RFC 5321 §4.5.1).
-        Route::Smtp { nexthop, .. }
-            if postmaster && nexthop.eq_ignore_ascii_case(&params.myorigin) =>
-        {
-            Destination::Maildir("postmaster/".to_owned())
-        }
-        Route::Mailbox => {
-            let found = params
-                .virtual_mailbox_maps
-                .find(&mailbox.local, &mailbox.domain, params.recipient_delimiter)
-                .await;
-            match found {
-                Ok(Some(path)) => Destination::Maildir(path),
-                Ok(None) if postmaster => Destination::Maildir("postmaster/".to_owned()),
-                Ok(None) => {
-                    let text = format!("unknown user: \"{}\"", mailbox.key());
-                    Destination::Decided("virtual", Verdict::failed("5.1.1", "virtual", text))
-                }
-                Err(failed) => Destination::Decided("virtual", Verdict::lookup("virtual", &failed)),
+        Route::Mailbox => match resolve::mailbox_path(params, mailbox).await {
+            Ok(Some(path)) => Destination::Maildir(path),
+            Ok(None) => {
+                let text = format!("unknown user: \"{}\"", mailbox.key());
+                Destination::Decided("virtual", Verdict::failed("5.1.1", "virtual", text))
             }
-        }
+            Err(failed) => Destination::Decided("virtual", Verdict::lookup("virtual", &failed)),
+        },
         Route::Smtp { nexthop, port } => Destination::Smtp(smtp::NextHop { nexthop, port }),
         Route::Error { status, text } => {
             let verdict = if status.starts_with('4') {

@@ -5,6 +5,8 @@
 //! cleanup_replace_stray_cr_lf). Of the client's headers only those that belong to delivery are
 //! removed (postconf(5) message_drop_headers); all others stay as they came.
 
+use std::net::IpAddr;
+
 use jiff::Zoned;
 use vmaild_protocol::Envelope;
 
@@ -39,24 +41,25 @@ pub fn received(
     } else {
         &envelope.helo
     };
-    let mut header = format!("Received: from {} (", harmless(helo));
-    header.push_str(&format!("{} [", harmless(&origin.client_name)));
-    match origin.client {
-        std::net::IpAddr::V6(client) => header.push_str(&format!("IPv6:{client}])\n")),
-        std::net::IpAddr::V4(client) => header.push_str(&format!("{client}])\n")),
-    }
-    if let Some(tls) = &origin.tls {
-        header.push_str(&format!("\t({})\n", harmless(tls)));
-    }
-    header.push_str(&format!(
-        "\tby {myhostname} ({mail_name}) with {} id {id}",
-        envelope.protocol
-    ));
-    match envelope.recipients.as_slice() {
-        [only] => header.push_str(&format!("\n\tfor <{}>; {}\n", only.mailbox, date(when))),
-        _ => header.push_str(&format!(";\n\t{}\n", date(when))),
-    }
-    header
+    let client = match origin.client {
+        IpAddr::V6(client) => format!("IPv6:{client}"),
+        IpAddr::V4(client) => client.to_string(),
+    };
+    let tls = match &origin.tls {
+        Some(tls) => format!("\t({})\n", tls.replace(char::is_control, "?")),
+        None => String::new(),
+    };
+    let when = date(when);
+    let recipient = match envelope.recipients.as_slice() {
+        [only] => format!("\n\tfor <{}>; {when}\n", only.mailbox),
+        _ => format!(";\n\t{when}\n"),
+    };
+    format!(
+        "Received: from {} ({} [{client}])\n{tls}\tby {myhostname} ({mail_name}) with {} id {id}{recipient}",
+        harmless(helo),
+        harmless(&origin.client_name),
+        envelope.protocol,
+    )
 }
 
 /// The trace header of a message that the server itself wrote.
@@ -75,7 +78,6 @@ fn harmless(word: &str) -> String {
         letter if letter.is_control() => '?',
         letter => letter,
     };
-    // TLS comments and address literals are the server's or harmless.
     word.chars().take(255).map(safe).collect()
 }
 

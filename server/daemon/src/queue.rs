@@ -310,17 +310,16 @@ impl Incoming {
             return Err(Untaken::TooManyHops);
         }
         let recipients = expand_all(&params, &self.id, envelope).await?;
-        log::line(
-            "cleanup",
-            &format!("{}: message-id={}", self.id, self.filter.message_id),
-        );
+        let text = format!("{}: message-id={}", self.id, self.filter.message_id);
+        log::line("cleanup", &text);
         let mut record = Record {
             id: self.id.clone(),
             arrived: self.arrived,
             sender: envelope.reverse_path.clone(),
             ret: envelope.ret,
             envid: envelope.envid.clone(),
-            eight_bit: envelope.eight_bit,
+            // What counts is what is in it: clients forget to declare it.
+            eight_bit: self.filter.eight_bit,
             smtputf8: envelope.smtputf8,
             size: self.spilled_size + self.buffer.len() as u64,
             recipients,
@@ -476,8 +475,8 @@ impl Inner {
             sender: ReversePath::Null,
             ret: None,
             envid: None,
-            eight_bit: envelope.eight_bit,
-            smtputf8: envelope.smtputf8,
+            eight_bit: !content.is_ascii(),
+            smtputf8: envelope.smtputf8 && !content.is_ascii(),
             size: content.len() as u64,
             recipients,
             warned: false,

@@ -5,6 +5,7 @@
 //! the message dropped. A notice is in the queue, flushed, before its recipients count as done: a
 //! crash in between repeats the notice, never loses it.
 
+use std::fmt::Write as _;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -116,18 +117,15 @@ fn entries(kind: Kind, record: &Record) -> (Vec<Entry<'_>>, Vec<Entry<'_>>) {
         .recipients
         .iter()
         .enumerate()
-        .filter_map(|(index, recipient)| {
-            let reason = match (&recipient.state, kind) {
-                (State::Failed(reason), Kind::Failed)
-                | (State::PutOff(reason), Kind::Delayed)
-                | (State::Sent(reason), Kind::Delivered) => reason,
-                _ => return None,
-            };
-            Some(Entry {
+        .filter_map(|(index, recipient)| match (&recipient.state, kind) {
+            (State::Failed(reason), Kind::Failed)
+            | (State::PutOff(reason), Kind::Delayed)
+            | (State::Sent(reason), Kind::Delivered) => Some(Entry {
                 index,
                 recipient,
                 reason,
-            })
+            }),
+            _ => None,
         });
     of_kind.partition(|entry| match (entry.recipient.notify, kind) {
         (Some(notify), Kind::Failed) => notify.failure,
@@ -247,9 +245,10 @@ impl Notice<'_> {
         } else {
             "message/delivery-status"
         };
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\n--{boundary}\nContent-Description: Delivery report\nContent-Type: {report}\n\n"
-        ));
+        );
         self.report(&mut text);
         let (description, kind) = match (returned.whole, global) {
             (true, false) => ("Undelivered Message", "message/rfc822"),
@@ -257,7 +256,8 @@ impl Notice<'_> {
             (false, false) => ("Message Headers", "text/rfc822-headers"),
             (false, true) => ("Message Headers", "message/global-headers"),
         };
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\n--{boundary}\n\
              Content-Description: {description}\n\
              Content-Type: {kind}\n\
@@ -265,7 +265,7 @@ impl Notice<'_> {
              \n\
              Return-Path: {}\n",
             record.sender
-        ));
+        );
         let mut octets = text.into_bytes();
         octets.extend_from_slice(&returned.text);
         if !octets.ends_with(b"\n") {
@@ -279,25 +279,24 @@ impl Notice<'_> {
     fn explain(&self, text: &mut String) {
         let host = &self.params.myhostname;
         let lifetime = days(self.params.maximal_queue_lifetime);
-        text.push_str(&format!("This is the mail server {host}.\n\n"));
-        text.push_str(&match self.kind {
-            Kind::Failed => {
+        let _ = write!(text, "This is the mail server {host}.\n\n");
+        let _ = match self.kind {
+            Kind::Failed => text.write_str(
                 "Your message could not be delivered to the recipients below, and this\n\
                  server has stopped trying. What it was told about each of them stands\n\
-                 behind the address; your message, or its headers, is attached.\n"
-                    .to_owned()
-            }
-            Kind::Delayed => format!(
+                 behind the address; your message, or its headers, is attached.\n",
+            ),
+            Kind::Delayed => write!(
+                text,
                 "THIS IS ONLY A WARNING: YOU NEED NOT SEND YOUR MESSAGE AGAIN.\n\n\
                  Your message has not been delivered to the recipients below yet. This\n\
                  server goes on trying until the message is {lifetime} old.\n"
             ),
-            Kind::Delivered => {
+            Kind::Delivered => text.write_str(
                 "Your message has been delivered to the recipients below. Where it was\n\
-                 handed to another server you may still hear from that one.\n"
-                    .to_owned()
-            }
-        });
+                 handed to another server you may still hear from that one.\n",
+            ),
+        };
         if self.kind != Kind::Delivered {
             text.push_str("\nFor help write to postmaster, and include this report.\n");
         }

@@ -10,6 +10,7 @@
 //! bounces with 5.3.5 and a log line. What the file system refuses is put off, never bounced.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, fchown};
@@ -301,10 +302,11 @@ impl Draft {
         let name = format!("{}.P{}Q{number}", now.as_secs(), std::process::id());
         let path = maildir.join("tmp").join(name);
         let failed = |error: io::Error| refused("create", &path, &error);
+        let mut inside = true;
         for part in ["tmp", "new", "cur"] {
-            make(base, &maildir.join(part), owner).map_err(failed)?;
+            inside = inside && make(base, &maildir.join(part), owner).map_err(failed)?;
         }
-        let inside = inside(base, maildir).map_err(failed)?;
+        let inside = inside && is_inside(base, maildir).map_err(failed)?;
         if !inside {
             log::line(
                 "virtual",
@@ -371,7 +373,7 @@ impl Draft {
             now.subsec_micros(),
         );
         if named {
-            name.push_str(&format!(",S={}", self.size));
+            let _ = write!(name, ",S={}", self.size);
         }
         let folder = File::open(&new).map_err(failed)?;
         fs::rename(&self.path, new.join(name)).map_err(failed)?;
@@ -386,34 +388,33 @@ fn now() -> std::time::Duration {
         .unwrap_or_default()
 }
 
-/// Makes `path` and what is missing between it and `base`; never `base` itself.
-fn make(base: &Path, path: &Path, owner: Owner) -> io::Result<()> {
+/// Makes `path` and what is missing between it and `base`, but never `base` itself. False, and
+/// nothing made, where that would be outside of `base`.
+fn make(base: &Path, path: &Path, owner: Owner) -> io::Result<bool> {
     if path.is_dir() {
-        return Ok(());
+        return Ok(true);
     }
-    if let Some(parent) = path
+    let parent = path
         .parent()
-        .filter(|parent| parent.starts_with(base) && *parent != base)
+        .filter(|parent| parent.starts_with(base) && *parent != base);
+    if let Some(parent) = parent
+        && !(make(base, parent, owner)? && is_inside(base, parent)?)
     {
-        make(base, parent, owner)?;
-        if !inside(base, parent)? {
-            // Nothing is made out there; whoever looks next says so.
-            return Ok(());
-        }
+        return Ok(false);
     }
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => match owner {
-            Some((uid, gid)) => chown(path, Some(uid), Some(gid)),
-            None => Ok(()),
+            Some((uid, gid)) => chown(path, Some(uid), Some(gid)).map(|()| true),
+            None => Ok(true),
         },
         // Another delivery was faster; or it is a file, which the next step finds out.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
         Err(error) => Err(error),
     }
 }
 
 /// Whether `maildir`, with its symbolic links followed, is still below `base`.
-fn inside(base: &Path, maildir: &Path) -> io::Result<bool> {
+fn is_inside(base: &Path, maildir: &Path) -> io::Result<bool> {
     let base = base.canonicalize()?;
     for part in ["", "tmp", "new"] {
         let path = if part.is_empty() {

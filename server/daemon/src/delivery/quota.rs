@@ -3,7 +3,8 @@
 //! `maildirsize` in the mailbox keeps the sum: a line with the limit (`102400S`), then a line of
 //! bytes and messages for each change. It is counted anew when it cannot be trusted: missing, longer
 //! than 5120 octets, not parsable, made for another limit, or saying *full* although somebody may
-//! have made room since. A message is refused if and only if it would not fit; equal fits. Whoever
+//! have made room since: it has more than one line of changes, is 15 minutes old (Maildir++), or
+//! older than the last change to the mailbox's folders (so room that was made counts at once). A message is refused if and only if it would not fit; equal fits. Whoever
 //! calls holds the mailbox's lock.
 
 use std::fs::{self, File};
@@ -21,7 +22,7 @@ use crate::tables::Failed;
 /// A longer maildirsize is counted anew, which makes it short again.
 const LONGEST: u64 = 5120;
 /// A maildirsize of one line that says *full* is believed for this long.
-const BELIEVED: Duration = Duration::from_secs(15 * 60);
+const BELIEVED: Duration = Duration::from_mins(15);
 
 /// Why there is no limit to go by.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,7 @@ pub async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, No
         return Ok(None);
     }
     let found = maps
-        .find(&address.local, &address.domain, params.recipient_delimiter)
+        .find_even_empty(&address.local, &address.domain, params.recipient_delimiter)
         .await?;
     let Some(text) = found else {
         return Ok(default);
@@ -97,9 +98,9 @@ pub fn fits(path: &Path, limit: u64, size: u64, keep: bool) -> io::Result<bool> 
     if !keep {
         return Ok(fits(count(path)?.0));
     }
-    if let Some((sum, age)) = read(path)
+    if let Some((sum, written)) = read(path)
         && sum.limit == limit
-        && (fits(sum.bytes) || (sum.changes <= 1 && age < BELIEVED))
+        && (fits(sum.bytes) || (sum.changes <= 1 && is_believed(path, written)))
     {
         return Ok(fits(sum.bytes));
     }
@@ -118,17 +119,29 @@ pub fn add(path: &Path, size: u64) -> io::Result<()> {
     }
 }
 
-/// `maildirsize` and its age; `None` where it is not to be trusted.
-fn read(path: &Path) -> Option<(Sum, Duration)> {
+/// Whether nobody can have made room since `maildirsize` was written.
+fn is_believed(path: &Path, written: SystemTime) -> bool {
+    let age = SystemTime::now()
+        .duration_since(written)
+        .unwrap_or_default();
+    let changed = |part: &str| {
+        let modified = fs::metadata(path.join(part)).and_then(|metadata| metadata.modified());
+        modified.is_ok_and(|modified| modified > written)
+    };
+    age < BELIEVED && !changed("new") && !changed("cur")
+}
+
+/// `maildirsize` and when it was written; `None` where it is not to be trusted.
+fn read(path: &Path) -> Option<(Sum, SystemTime)> {
     let path = path.join("maildirsize");
     let metadata = fs::symlink_metadata(&path).ok()?;
     if !metadata.is_file() || metadata.len() > LONGEST {
         return None;
     }
-    let age = SystemTime::now()
-        .duration_since(metadata.modified().ok()?)
-        .unwrap_or_default();
-    Some((parse(&fs::read_to_string(path).ok()?)?, age))
+    Some((
+        parse(&fs::read_to_string(path).ok()?)?,
+        metadata.modified().ok()?,
+    ))
 }
 
 fn parse(text: &str) -> Option<Sum> {

@@ -10,6 +10,7 @@ mod hosts;
 mod session;
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -35,16 +36,15 @@ use crate::queue::file::{Reason, notify_text};
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// A connection that is being put under TLS.
+pub type Secured = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+
 /// What puts TLS on a connection to a next hop after STARTTLS (`tls` has it; smtp does not name
 /// rustls).
 pub trait Handshake: std::fmt::Debug + Send + Sync {
     /// Does the handshake with `host`; the certificate is not verified (postconf(5)
     /// smtp_tls_security_level = may).
-    fn connect(
-        &self,
-        host: String,
-        plain: TcpStream,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+    fn connect(&self, host: String, plain: TcpStream) -> Secured;
 }
 
 /// postconf(5) default_destination_concurrency_limit.
@@ -314,7 +314,7 @@ impl Transaction<'_> {
             return Ok(());
         }
         let mut commands = vec![self.mail()];
-        let mut asked = Vec::new();
+        let mut asked: Vec<Vec<usize>> = Vec::new();
         for &index in recipients {
             if let Some(recipient) = record.recipients.get(index) {
                 let mut command = format!("RCPT TO:<{}>", recipient.mailbox);
@@ -324,15 +324,21 @@ impl Transaction<'_> {
                         command.push_str(" NOTIFY=NEVER");
                     } else {
                         if let Some(notify) = recipient.notify {
-                            command.push_str(&format!(" NOTIFY={}", notify_text(notify)));
+                            let _ = write!(command, " NOTIFY={}", notify_text(notify));
                         }
                         if let Some(orcpt) = &recipient.orcpt {
-                            command.push_str(&format!(" ORCPT={orcpt}"));
+                            let _ = write!(command, " ORCPT={orcpt}");
                         }
                     }
                 }
-                commands.push(command);
-                asked.push(index);
+                // The same recipient, wanting the same, is one recipient.
+                match commands.iter().skip(1).position(|other| *other == command) {
+                    Some(place) => asked[place].push(index),
+                    None => {
+                        commands.push(command);
+                        asked.push(vec![index]);
+                    }
+                }
             }
         }
         // One round trip where the host allows it (RFC 2920), else one a command.
@@ -364,12 +370,12 @@ impl Transaction<'_> {
         }
         let mut taken = Vec::new();
         let mut closing = None;
-        for (index, reply) in asked.into_iter().zip(replies) {
+        for (indices, reply) in asked.into_iter().zip(replies) {
             if reply.is_success() {
-                taken.push(index);
+                taken.extend(indices);
             } else {
-                self.verdicts
-                    .insert(index, self.said(&reply, "RCPT TO command"));
+                let verdict = self.said(&reply, "RCPT TO command");
+                self.verdicts.extend(all(&indices, &verdict));
                 closing = Some(reply).filter(|reply| reply.code == 421).or(closing);
             }
         }
@@ -451,7 +457,7 @@ impl Transaction<'_> {
         let (record, session) = (&self.parcel.record, &self.session);
         let mut command = format!("MAIL FROM:{}", record.sender);
         if session.offers("SIZE") {
-            command.push_str(&format!(" SIZE={}", record.size));
+            let _ = write!(command, " SIZE={}", record.size);
         }
         if record.eight_bit && session.offers("8BITMIME") {
             command.push_str(" BODY=8BITMIME");
@@ -466,7 +472,7 @@ impl Transaction<'_> {
                 None => {}
             }
             if let Some(envid) = &record.envid {
-                command.push_str(&format!(" ENVID={envid}"));
+                let _ = write!(command, " ENVID={envid}");
             }
         }
         command

@@ -23,6 +23,7 @@
 //!
 //! `original`, `notify`, `orcpt` and `expanded` belong to the `to` above them.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -147,7 +148,7 @@ impl Record {
                 .chars()
                 .map(|c| if c.is_control() { '?' } else { c })
                 .collect();
-            head.push_str(&format!("{name}: {value}\n"));
+            let _ = writeln!(head, "{name}: {value}");
         };
         field("from", &self.sender.to_string());
         match self.ret {

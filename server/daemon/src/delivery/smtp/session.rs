@@ -102,7 +102,9 @@ impl Session {
         host: &Host,
         tls: Option<&Arc<dyn Handshake>>,
     ) -> Result<Self, Broken> {
-        let tls = tls.filter(|_| params.smtp_tls_security_level != "none");
+        // postconf(5) smtp_tls_security_level: empty is none.
+        let level = params.smtp_tls_security_level.as_str();
+        let tls = tls.filter(|_| !matches!(level, "" | "none"));
         match Self::greet(params, host, tls).await {
             // Opportunistic: where TLS does not work the mail goes in clear.
             Err(broken) if broken.status == "4.7.5" => {
@@ -152,7 +154,7 @@ impl Session {
         }
         let ehlo = plain.hello(params).await?;
         let mut session = match tls.filter(|_| offered(&ehlo, "STARTTLS").is_some()) {
-            None => plain.session(ehlo),
+            None => plain.session(&ehlo),
             Some(tls) => {
                 let what = "performing the STARTTLS handshake";
                 send(&mut plain.stream, host, b"STARTTLS\r\n", limit, what).await?;
@@ -171,7 +173,7 @@ impl Session {
                 let stream = stream.await.map_err(|_| failed("timed out".to_owned()))?;
                 let stream = stream.map_err(|error| failed(error.to_string()))?;
                 // What was said before TLS counts no more (RFC 3207 §4.2).
-                let mut session = Session::new(host, stream, ReplyReader::new());
+                let mut session = Self::new(host, stream, ReplyReader::new());
                 let ehlo = session.hello(params).await?;
                 session.learn(&ehlo);
                 session
@@ -346,9 +348,9 @@ impl Plain<'_> {
         ))
     }
 
-    fn session(self, ehlo: Reply) -> Session {
+    fn session(self, ehlo: &Reply) -> Session {
         let mut session = Session::new(self.host, Box::new(self.stream), self.reader);
-        session.learn(&ehlo);
+        session.learn(ehlo);
         session
     }
 }

@@ -1,0 +1,325 @@
+//! A queue with its own folders and a main.cf of `inline:` tables, for the tests of the back.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses what it needs of it")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::sync::watch;
+use vmaild::config::{Config, Params};
+use vmaild::queue::{Origin, Queue, Services, Untaken};
+use vmaild_protocol::{Envelope, Recipient, ReversePath};
+
+/// The tables of every test: a hosted domain with two mailboxes and some forwardings.
+const MAIN_CF: &str = "
+myhostname = server.domain.com
+inet_interfaces = 127.0.0.1
+smtpd_recipient_restrictions = reject_unauth_destination
+smtpd_relay_restrictions =
+recipient_delimiter = +
+queue_directory = $QUEUE
+virtual_mailbox_base = $BASE
+virtual_alias_domains =
+virtual_mailbox_domains = mydomain.com
+virtual_alias_maps =
+  inline:{ { myforward@mydomain.com = address@mydomain.com, otheraddress@mydomain.com }
+    { dead@mydomain.com = gone@mydomain.com } { f@mydomain.com = address@mydomain.com }
+    { a@mydomain.com = b@mydomain.com } { b@mydomain.com = a@mydomain.com }
+    { keep@mydomain.com = keep@mydomain.com, address@mydomain.com }
+    { twice@mydomain.com = address@mydomain.com, f@mydomain.com }
+    { out@mydomain.com = x@ext.example } { @catch.example = @mydomain.com }
+    { @all.example = address@mydomain.com } { comma@mydomain.com = , } }
+  inline:{ { address@mydomain.com = address@mydomain.com } { full@mydomain.com = full@mydomain.com }
+    { keep@mydomain.com = keep@mydomain.com } { user@all.example = user@all.example } }
+virtual_mailbox_maps = inline:{ { address@mydomain.com = mydomain.com/address/ }
+    { full@mydomain.com = mydomain.com/full/ } { keep@mydomain.com = mydomain.com/keep/ }
+    { sender@mydomain.com = mydomain.com/sender/ } { up@mydomain.com = mydomain.com/../../up/ }
+    { link@mydomain.com = link/box/ } }
+virtual_uid_maps = static:$UID
+virtual_gid_maps = static:$UID
+virtual_mailbox_limit_maps = inline:{ { full@mydomain.com = 3000 } { address@mydomain.com = 0 } }
+virtual_mailbox_limit_override = yes
+virtual_maildir_limit_message = \"The user you are trying to reach is over quota.\"
+virtual_overquota_bounce = yes
+virtual_create_maildirsize = yes
+virtual_mailbox_extended = yes
+minimal_backoff_time = 1s
+maximal_backoff_time = 1s
+";
+
+/// A running queue.
+pub struct Back {
+    pub folder: TempDir,
+    pub params: Arc<Params>,
+    pub queue: Queue,
+    main_cf: String,
+    listening: Vec<SocketAddr>,
+}
+
+/// Reads a main.cf made of the common one and `more`.
+pub fn params(folder: &Path, more: &str) -> Arc<Params> {
+    let base = folder.join("vmail");
+    fs::create_dir_all(&base).unwrap();
+    let text = MAIN_CF
+        .replace("$QUEUE", folder.join("queue").to_str().unwrap())
+        .replace("$BASE", base.to_str().unwrap())
+        .replace("$UID", "5000");
+    fs::write(folder.join("main.cf"), format!("{text}{more}\n")).unwrap();
+    fs::write(folder.join("master.cf"), "2525 inet n - n - - smtpd\n").unwrap();
+    Config::read(folder)
+        .map_err(|mistakes| format!("{mistakes:?}"))
+        .unwrap()
+        .params
+}
+
+impl Back {
+    /// A queue with these lines added to main.cf.
+    pub async fn start(more: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), more, Vec::new()).await
+    }
+
+    /// A queue in a folder that may hold mail already.
+    pub async fn start_in(folder: TempDir, more: &str, listening: Vec<SocketAddr>) -> Self {
+        let params = params(folder.path(), more);
+        let queue = open(&params, listening.clone()).await;
+        Self {
+            folder,
+            params,
+            queue,
+            main_cf: more.to_owned(),
+            listening,
+        }
+    }
+
+    /// Stops the queue and starts another on the same folders.
+    pub async fn restart(self) -> Self {
+        let main_cf = self.main_cf.clone();
+        self.restart_with(&main_cf).await
+    }
+
+    /// The same with other lines in main.cf.
+    pub async fn restart_with(self, more: &str) -> Self {
+        self.queue.drain(Duration::from_secs(10)).await;
+        Self::start_in(self.folder, more, self.listening).await
+    }
+
+    /// Puts a message into the queue.
+    pub async fn send(
+        &self,
+        sender: &str,
+        recipients: &[&str],
+        content: &str,
+    ) -> Result<String, Untaken> {
+        self.send_as(envelope(sender, recipients), content).await
+    }
+
+    /// Puts a message with this envelope into the queue.
+    pub async fn send_as(&self, envelope: Envelope, content: &str) -> Result<String, Untaken> {
+        let mut incoming = self.queue.begin(origin(), &envelope).await?;
+        incoming.write(content.as_bytes()).await?;
+        incoming.commit(&envelope).await
+    }
+
+    /// The files in `new` of a mailbox, in order.
+    pub fn mail(&self, mailbox: &str) -> Vec<String> {
+        let new = self.folder.path().join("vmail").join(mailbox).join("new");
+        let Ok(entries) = fs::read_dir(new) else {
+            return Vec::new();
+        };
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+            .iter()
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect()
+    }
+
+    /// Waits until a mailbox has this many messages, and returns them.
+    pub async fn wait_for(&self, mailbox: &str, count: usize) -> Vec<String> {
+        eventually(|| (self.mail(mailbox).len() >= count).then_some(())).await;
+        self.mail(mailbox)
+    }
+
+    /// Waits until nothing is in the queue.
+    pub async fn wait_until_empty(&self) {
+        eventually(|| self.queued().is_empty().then_some(())).await;
+    }
+
+    /// The names in `active`.
+    pub fn queued(&self) -> Vec<String> {
+        let active = self.folder.path().join("queue/active");
+        let names = fs::read_dir(active).unwrap();
+        names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    /// What `vmaild queue list` says.
+    pub fn listing(&self) -> String {
+        vmaild::queue::tool::listing(&self.folder.path().join("queue")).unwrap()
+    }
+}
+
+pub async fn open(params: &Arc<Params>, listening: Vec<SocketAddr>) -> Queue {
+    let (_, params) = watch::channel(params.clone());
+    let services = Services {
+        params,
+        resolver: None,
+        tls: None,
+        listening,
+    };
+    Queue::open(services).await.unwrap()
+}
+
+pub fn origin() -> Origin {
+    let client: IpAddr = "127.0.0.3".parse().unwrap();
+    Origin {
+        client,
+        client_name: "unknown".to_owned(),
+        tls: None,
+    }
+}
+
+pub fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
+    let recipient = |text: &&str| Recipient {
+        mailbox: text.parse().unwrap(),
+        notify: None,
+        orcpt: None,
+    };
+    Envelope {
+        reverse_path: sender.parse::<ReversePath>().unwrap(),
+        recipients: recipients.iter().map(recipient).collect(),
+        helo: "client.probe.example".to_owned(),
+        protocol: "ESMTP",
+        tls: false,
+        user: None,
+        size: None,
+        eight_bit: false,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+    }
+}
+
+/// Asks until there is an answer; fails after ten seconds.
+pub async fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "it did not come about in ten seconds"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A next hop that says what a script has it say. Each session it was asked for is handed out as
+/// the lines that it heard.
+pub struct Sink {
+    pub address: SocketAddr,
+    sessions: Receiver<Vec<String>>,
+}
+
+impl Sink {
+    /// `answer` maps a line that was heard to the reply, CRLF not included; `None` closes. It hears
+    /// `CONNECT` first, and the dot as `.`; lines of content before the dot are not asked about.
+    pub fn start(answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, sessions) = channel();
+        let answer = Arc::new(answer);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (answer, sender) = (answer.clone(), sender.clone());
+                std::thread::spawn(move || {
+                    let heard = session(stream.unwrap(), answer.as_ref());
+                    let _ = sender.send(heard);
+                });
+            }
+        });
+        Self { address, sessions }
+    }
+
+    /// A host that takes everything and offers the usual.
+    pub fn friendly() -> Self {
+        Self::start(|line| {
+            Some(friendly(
+                line,
+                "250-PIPELINING\r\n250-SIZE 50000000\r\n250-DSN\r\n250 8BITMIME",
+            ))
+        })
+    }
+
+    /// `smtp:` to it, as a transport table has it.
+    pub fn transport(&self) -> String {
+        format!(
+            "transport_maps = inline:{{ {{ ext.example = smtp:[{}]:{} }} }}",
+            self.address.ip(),
+            self.address.port()
+        )
+    }
+
+    /// The next session that ended.
+    pub async fn session(&self) -> Vec<String> {
+        eventually(|| self.sessions.try_recv().ok()).await
+    }
+}
+
+/// The replies of a host that takes everything.
+pub fn friendly(line: &str, extensions: &str) -> String {
+    match line.split([' ', ':']).next().unwrap() {
+        "CONNECT" => "220 sink.ext.example ESMTP".to_owned(),
+        "EHLO" => format!("250-sink.ext.example\r\n{extensions}"),
+        "DATA" => "354 go".to_owned(),
+        "QUIT" => "221 bye".to_owned(),
+        "." => "250 2.0.0 Ok: sunk".to_owned(),
+        _ => "250 2.1.0 Ok".to_owned(),
+    }
+}
+
+fn session(stream: TcpStream, answer: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    let mut heard = Vec::new();
+    let mut writer = stream.try_clone().unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut say = |line: &str| match answer(line) {
+        Some(reply) => writer
+            .write_all(format!("{reply}\r\n").as_bytes())
+            .is_ok()
+            .then_some(reply),
+        None => None,
+    };
+    if say("CONNECT").is_none() {
+        return heard;
+    }
+    let mut content = false;
+    loop {
+        let mut line = Vec::new();
+        if reader.read_until(b'\n', &mut line).unwrap_or(0) == 0 {
+            return heard;
+        }
+        let line = String::from_utf8(line).unwrap();
+        assert!(line.ends_with("\r\n"), "{line:?} does not end with CRLF");
+        let line = line.trim_end_matches("\r\n").to_owned();
+        heard.push(line.clone());
+        if content && line != "." {
+            continue;
+        }
+        content = false;
+        match say(&line) {
+            Some(reply) => content = line == "DATA" && reply.starts_with("354"),
+            None => return heard,
+        }
+        if line == "QUIT" {
+            return heard;
+        }
+    }
+}

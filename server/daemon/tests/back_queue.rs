@@ -1,0 +1,292 @@
+//! What the queue keeps through restarts and crashes, and what an administrator can do with it.
+
+mod back;
+
+use std::fs::{self, File};
+use std::io::Write;
+
+use back::{Back, Sink, envelope, eventually, friendly};
+use rstest::rstest;
+use vmaild::queue::file;
+use vmaild::queue::tool::{Command, run};
+
+const MESSAGE: &str = "Subject: probe\r\n\r\nhello\r\n";
+
+/// A queue with one message that no host takes, stopped; and the file of that message.
+async fn stopped_with_a_message() -> (tempfile::TempDir, String, Vec<u8>) {
+    let back = Back::start("transport_maps = static:smtp:[127.0.0.1]:1").await;
+    let id = back
+        .send("sender@mydomain.com", &["address@mydomain.com"], MESSAGE)
+        .await
+        .unwrap();
+    eventually(|| back.listing().contains("refused").then_some(())).await;
+    back.queue.drain(std::time::Duration::from_secs(5)).await;
+    let path = back.folder.path().join("queue/active").join(&id);
+    let octets = fs::read(path).unwrap();
+    (back.folder, id, octets)
+}
+
+#[tokio::test]
+async fn a_queue_file_can_be_read_by_a_person() {
+    let (_folder, id, octets) = stopped_with_a_message().await;
+    let text = String::from_utf8(octets).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let arrived = lines
+        .iter()
+        .find_map(|line| line.strip_prefix("arrived: "))
+        .unwrap();
+    let end = lines.iter().find(|line| line.starts_with("end: ")).unwrap();
+    let date = lines.iter().find(|line| line.contains("+0000")).unwrap();
+    let text = text
+        .replace(&id, "<QID>")
+        .replace(arrived, "<TIME>")
+        .replace(end, "end: <HASH>");
+    let date = date.rsplit("; ").next().unwrap();
+    let text = text.replace(date, "<DATE>");
+    let text: Vec<String> = text
+        .lines()
+        .map(|line| match line.split_once('\t') {
+            Some((time, rest)) if time.parse::<u64>().is_ok() => format!("<TIME>\t{rest}"),
+            _ => line.to_owned(),
+        })
+        .collect();
+    insta::assert_snapshot!("queue_file", text.join("\n"));
+}
+
+#[tokio::test]
+async fn what_is_on_disk_is_delivered_after_a_restart() {
+    let (folder, id, _) = stopped_with_a_message().await;
+    let back = Back::start_in(folder, "", Vec::new()).await;
+    let mail = back.wait_for("mydomain.com/address", 1).await;
+    assert!(mail[0].contains(&id));
+    back.wait_until_empty().await;
+}
+
+#[tokio::test]
+async fn a_file_cut_off_anywhere_is_either_whole_or_never_was() {
+    let (folder, id, octets) = stopped_with_a_message().await;
+    let text = String::from_utf8_lossy(&octets).into_owned();
+    let end = text.find("\nend: ").unwrap() + "\nend: 0123456789abcdef\n".len();
+    let path = folder.path().join("cut");
+    for length in 0..octets.len() {
+        fs::write(&path, &octets[..length]).unwrap();
+        match file::read(&path, true) {
+            Ok(stored) => {
+                assert!(length >= end, "{length} of {end}");
+                assert_eq!(stored.record.id, id);
+            }
+            Err(error) => {
+                assert!(length < end, "{length} of {end}: {error}");
+                assert!(
+                    matches!(error, file::Unreadable::Partial),
+                    "{length}: {error}"
+                );
+            }
+        }
+    }
+}
+
+#[rstest]
+#[case::never_written(|octets: &mut Vec<u8>| octets.clear())]
+#[case::half(|octets: &mut Vec<u8>| octets.truncate(octets.len() / 4))]
+#[case::zeros(|octets: &mut Vec<u8>| octets.fill(0))]
+#[tokio::test]
+async fn what_a_crash_left_of_a_message_is_removed(#[case] damage: fn(&mut Vec<u8>)) {
+    let (folder, id, mut octets) = stopped_with_a_message().await;
+    damage(&mut octets);
+    fs::write(folder.path().join("queue/active").join(id), octets).unwrap();
+    let back = Back::start_in(folder, "", Vec::new()).await;
+    assert!(back.queued().is_empty());
+    assert!(back.mail("mydomain.com/address").is_empty());
+}
+
+#[tokio::test]
+async fn a_whole_file_with_other_content_is_set_aside() {
+    let (folder, id, octets) = stopped_with_a_message().await;
+    let octets = String::from_utf8(octets)
+        .unwrap()
+        .replace("hello", "he\0\0o");
+    fs::write(folder.path().join("queue/active").join(&id), octets).unwrap();
+    let back = Back::start_in(folder, "", Vec::new()).await;
+    assert!(back.queued().is_empty());
+    assert!(back.folder.path().join("queue/corrupt").join(id).exists());
+}
+
+#[tokio::test]
+async fn a_recipient_that_was_done_before_a_crash_is_not_done_again() {
+    let sink = Sink::start(|line| match line {
+        "RCPT TO:<x@ext.example>" => Some("451 4.3.0 later".to_owned()),
+        line => Some(friendly(line, "250 8BITMIME")),
+    });
+    let back = Back::start(&sink.transport()).await;
+    let to = ["address@mydomain.com", "out@mydomain.com"];
+    let id = back
+        .send("sender@mydomain.com", &to, MESSAGE)
+        .await
+        .unwrap();
+    eventually(|| back.listing().contains("later").then_some(())).await;
+    // A crash: what was appended last is cut off in its middle.
+    let path = back.folder.path().join("queue/active").join(&id);
+    back.queue.drain(std::time::Duration::from_secs(5)).await;
+    let mut file = File::options().append(true).open(path).unwrap();
+    file.write_all(b"1795400000\t1\tdo").unwrap();
+    let accepting = Sink::friendly();
+    let back = Back::start_in(back.folder, &accepting.transport(), Vec::new()).await;
+    let heard = accepting.session().await;
+    assert!(
+        heard.contains(&"RCPT TO:<x@ext.example>".to_owned()),
+        "{heard:?}"
+    );
+    back.wait_until_empty().await;
+    assert_eq!(back.mail("mydomain.com/address").len(), 1);
+}
+
+#[tokio::test]
+async fn ids_are_never_given_twice_even_when_the_clock_goes_back() {
+    let (folder, _, octets) = stopped_with_a_message().await;
+    // A message from a server whose clock was in the year 2500.
+    let future = "3B7A5F0A00000";
+    fs::write(folder.path().join("queue/hold").join(future), octets).unwrap();
+    let back = Back::start_in(folder, "", Vec::new()).await;
+    let mut last = u64::from_str_radix(future, 16).unwrap();
+    for _ in 0..100 {
+        let incoming = back
+            .queue
+            .begin(back::origin(), &envelope("<>", &[]))
+            .await
+            .unwrap();
+        let number = u64::from_str_radix(incoming.id(), 16).unwrap();
+        assert!(number > last);
+        last = number;
+    }
+}
+
+#[tokio::test]
+async fn a_message_on_hold_waits_until_it_is_released() {
+    let back = Back::start("transport_maps = static:smtp:[127.0.0.1]:1").await;
+    let id = back
+        .send("sender@mydomain.com", &["address@mydomain.com"], MESSAGE)
+        .await
+        .unwrap();
+    eventually(|| back.listing().contains("refused").then_some(())).await;
+    let queue = back.folder.path().join("queue");
+    run(&queue, &Command::Hold(id.clone()), &mut Vec::new()).unwrap();
+    let back = back.restart().await;
+    assert!(
+        back.listing().contains(&format!("{id}! ")),
+        "{}",
+        back.listing()
+    );
+    run(&queue, &Command::Release(id.clone()), &mut Vec::new()).unwrap();
+    eventually(|| (!back.listing().contains('!')).then_some(())).await;
+    let mut shown = Vec::new();
+    run(&queue, &Command::Show(id.clone()), &mut shown).unwrap();
+    assert!(String::from_utf8(shown).unwrap().contains("\nhello\n"));
+    run(&queue, &Command::Delete(id), &mut Vec::new()).unwrap();
+    assert_eq!(back.listing(), "Mail queue is empty\n");
+}
+
+#[rstest]
+#[case("../active/1")]
+#[case("")]
+#[case("..")]
+fn only_an_id_is_an_id(#[case] id: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let error = run(
+        folder.path(),
+        &Command::Delete(id.to_owned()),
+        &mut Vec::new(),
+    );
+    assert!(error.unwrap_err().to_string().contains("is no queue id"));
+}
+
+#[tokio::test]
+async fn the_trigger_of_the_tool_makes_the_server_try_again() {
+    let back = Back::start("minimal_backoff_time = 1h\nmaximal_backoff_time = 1h").await;
+    let domain = back.folder.path().join("vmail/mydomain.com");
+    fs::write(&domain, "").unwrap();
+    back.send("sender@mydomain.com", &["address@mydomain.com"], MESSAGE)
+        .await
+        .unwrap();
+    eventually(|| back.listing().contains("Not a dir").then_some(())).await;
+    fs::remove_file(domain).unwrap();
+    run(
+        &back.folder.path().join("queue"),
+        &Command::Flush,
+        &mut Vec::new(),
+    )
+    .unwrap();
+    back.wait_for("mydomain.com/address", 1).await;
+}
+
+#[tokio::test]
+async fn what_waited_too_long_goes_back_with_its_last_reason() {
+    let sink = Sink::start(|line| match line {
+        "RCPT TO:<x@ext.example>" => Some("450 4.2.0 try again later (sink)".to_owned()),
+        line => Some(friendly(line, "250 8BITMIME")),
+    });
+    let more = format!("maximal_queue_lifetime = 0\n{}", sink.transport());
+    let back = Back::start(&more).await;
+    back.send("sender@mydomain.com", &["x@ext.example"], MESSAGE)
+        .await
+        .unwrap();
+    let notice = back.wait_for("mydomain.com/sender", 1).await.remove(0);
+    assert!(notice.contains("Action: failed\nStatus: 4.2.0\nRemote-MTA: dns; 127.0.0.1\n"));
+    let diagnostic = "Diagnostic-Code: smtp; 450 4.2.0 try again later (sink)\n";
+    assert!(notice.contains(diagnostic), "{notice}");
+    back.wait_until_empty().await;
+}
+
+#[tokio::test]
+async fn a_delay_is_told_once() {
+    let more =
+        "delay_warning_time = 1s\ntransport_maps = inline:{ ext.example=smtp:[127.0.0.1]:1 }";
+    let back = Back::start(more).await;
+    let id = back
+        .send("sender@mydomain.com", &["x@ext.example"], MESSAGE)
+        .await
+        .unwrap();
+    let notice = back.wait_for("mydomain.com/sender", 1).await.remove(0);
+    assert!(notice.contains("Subject: Delayed Mail (still being retried)\n"));
+    assert!(
+        notice.contains("Action: delayed\nStatus: 4.4.1\n"),
+        "{notice}"
+    );
+    assert!(notice.contains("Will-Retry-Until: "));
+    // It says so in its file, so another round does not say it again.
+    let path = back.folder.path().join("queue/active").join(id);
+    eventually(|| {
+        file::read(&path, false)
+            .unwrap()
+            .record
+            .warned
+            .then_some(())
+    })
+    .await;
+    let rounds = || {
+        fs::read_to_string(&path)
+            .unwrap()
+            .matches("put-off")
+            .count()
+    };
+    let seen = rounds();
+    back.queue.flush();
+    eventually(|| (rounds() > seen).then_some(())).await;
+    assert_eq!(back.mail("mydomain.com/sender").len(), 1);
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_written_takes_nothing_and_loses_nothing() {
+    let back = Back::start("").await;
+    let active = back.folder.path().join("queue/active");
+    fs::rename(&active, back.folder.path().join("queue/away")).unwrap();
+    let sent = back
+        .send("sender@mydomain.com", &["address@mydomain.com"], MESSAGE)
+        .await;
+    assert!(matches!(sent, Err(vmaild::queue::Untaken::Storage(_))));
+    fs::rename(back.folder.path().join("queue/away"), active).unwrap();
+    back.send("sender@mydomain.com", &["address@mydomain.com"], MESSAGE)
+        .await
+        .unwrap();
+    assert_eq!(back.wait_for("mydomain.com/address", 1).await.len(), 1);
+}
