@@ -170,8 +170,7 @@ impl Layout {
         match word.text {
             // To the letter from the word on: octets, text and statements.
             "C:" | "has" | "lacks" | "first" | "header" | "path" | "name" | "status" | "part"
-            | "maildirsize" | "from" | "to" => format!("{} {}", word.text, rest.text),
-            "sql" => format!("{:<7} {}", word.text, rest.text),
+            | "maildirsize" | "from" | "to" | "sql" => format!("{} {}", word.text, rest.text),
             "line" | "bytes" => line.content.text.to_owned(),
             "rows" => format!(
                 "{} {} {}",
