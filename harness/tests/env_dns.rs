@@ -5,13 +5,14 @@
     reason = "helpers of tests may, as tests do"
 )]
 
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use rstest::rstest;
 use simple_dns::rdata::RData;
-use simple_dns::{CLASS, Name, Packet, QCLASS, QTYPE, Question, RCODE, TYPE};
+use simple_dns::{CLASS, Name, Packet, QCLASS, QTYPE, Question, TYPE};
 use tokio::net::UdpSocket;
 use vmailspec::environment::dns::{Dns, Zones};
 
@@ -44,10 +45,11 @@ async fn ask(dns: &Dns, name: &str, kind: TYPE) -> String {
     let mut text = format!("{:?}", packet.rcode());
     for answer in &packet.answers {
         match &answer.rdata {
-            RData::A(a) => text.push_str(&format!(" {}", Ipv4Addr::from(a.address))),
-            RData::MX(mx) => text.push_str(&format!(" {} {}", mx.preference, mx.exchange)),
-            other => text.push_str(&format!(" {other:?}")),
+            RData::A(a) => write!(text, " {}", Ipv4Addr::from(a.address)),
+            RData::MX(mx) => write!(text, " {} {}", mx.preference, mx.exchange),
+            other => write!(text, " {other:?}"),
         }
+        .unwrap();
     }
     text
 }
