@@ -310,7 +310,8 @@ impl Incoming {
             return Err(Untaken::TooManyHops);
         }
         let recipients = expand_all(&params, &self.id, envelope).await?;
-        let text = format!("{}: message-id={}", self.id, self.filter.message_id);
+        let message_id = Some(self.filter.message_id.as_str()).filter(|id| !id.is_empty());
+        let text = format!("{}: message-id={}", self.id, message_id.unwrap_or("<>"));
         log::line("cleanup", &text);
         let mut record = Record {
             id: self.id.clone(),
