@@ -51,6 +51,8 @@ impl Port {
     fn settings(&self) -> Settings {
         let params = self.params();
         let offered = params.wants_tls() && self.tls.is_some();
+        // PLAIN and LOGIN are all there is, so without plaintext there is no AUTH.
+        let allows_plaintext = |options: &str| !options.contains("noplaintext");
         Settings {
             hostname: params.myhostname.clone(),
             banner: params.smtpd_banner.clone(),
@@ -62,9 +64,11 @@ impl Port {
             junk_command_limit: params.smtpd_junk_command_limit,
             starttls: offered && !params.smtpd_tls_wrappermode,
             implicit_tls: params.smtpd_tls_wrappermode,
-            auth: self.service.passwords.is_some(),
+            auth: self.service.passwords.is_some()
+                && allows_plaintext(&params.smtpd_sasl_tls_security_options),
             auth_equals: params.broken_sasl_auth_clients,
             auth_needs_tls: params.smtpd_tls_auth_only
+                || !allows_plaintext(&params.smtpd_sasl_security_options)
                 || params.smtpd_tls_security_level == crate::config::params::TlsLevel::Encrypt,
             helo_required: params.smtpd_helo_required,
         }

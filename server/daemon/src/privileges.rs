@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use rustix::fs::{Gid, Uid, chown};
-use rustix::process::geteuid;
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::config::Params;
@@ -15,6 +15,7 @@ use crate::log;
 /// Makes queue_directory and virtual_mailbox_base, gives them to the static user and group of
 /// virtual_uid_maps and virtual_gid_maps, and becomes that user.
 pub(crate) fn give_up(params: &Params) -> Result<(), String> {
+    raise_file_limit();
     for folder in folders(params) {
         std::fs::create_dir_all(folder)
             .map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -43,6 +44,19 @@ pub(crate) fn give_up(params: &Params) -> Result<(), String> {
     };
     become_user()
         .map_err(|error: rustix::io::Errno| format!("cannot become user {}: {error}", uid.as_raw()))
+}
+
+/// Each session needs a file descriptor, and each delivery some.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Without more, accept waits for descriptors; nothing is lost.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
 }
 
 fn folders(params: &Params) -> impl Iterator<Item = &Path> {

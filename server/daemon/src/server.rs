@@ -109,6 +109,8 @@ fn start(arguments: &Arguments, config: Config) -> Result<(), String> {
     for service in &config.services {
         bound.extend(listener::bind(service)?);
     }
+    // Keys are often readable for root alone.
+    let certificates = config.services.iter().map(certificate).collect();
     privileges::give_up(&config.params)?;
     // From here on there may be threads: they have no more rights than this one.
     log::start();
@@ -116,14 +118,19 @@ fn start(arguments: &Arguments, config: Config) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("threads: {error}"))?;
-    let served = runtime.block_on(serve(arguments, config, bound));
+    let served = runtime.block_on(serve(arguments, config, bound, certificates));
     // Whatever hangs in a blocking call is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     log::flush();
     served
 }
 
-async fn serve(arguments: &Arguments, config: Config, bound: Vec<Bound>) -> Result<(), String> {
+async fn serve(
+    arguments: &Arguments,
+    config: Config,
+    bound: Vec<Bound>,
+    certificates: Vec<Option<Acceptor>>,
+) -> Result<(), String> {
     let signals = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
@@ -157,9 +164,9 @@ async fn serve(arguments: &Arguments, config: Config, bound: Vec<Bound>) -> Resu
         .iter()
         .map(|bound| format!("{} ({})", bound.address, bound.service))
         .collect();
-    for service in config.services {
+    for (service, certificate) in config.services.into_iter().zip(certificates) {
         let name = service.name.clone();
-        ports.insert(name, watch::Sender::new(shared.port(service)));
+        ports.insert(name, watch::Sender::new(shared.port(service, certificate)));
     }
     for bound in bound {
         let Some(port) = ports.get(&bound.service) else {
@@ -205,23 +212,22 @@ struct Shared {
 }
 
 impl Shared {
-    fn port(&self, service: Service) -> Arc<Port> {
-        let tls = service
-            .params
-            .wants_tls()
-            .then(|| certificate(&service))
-            .flatten();
+    fn port(&self, service: Service, tls: Option<Acceptor>) -> Arc<Port> {
+        let (queue, passwords) = (self.queue.clone(), Arc::clone(&self.passwords));
         Arc::new(Port {
             service,
             tls,
-            queue: self.queue.clone(),
-            passwords: Arc::clone(&self.passwords),
+            queue,
+            passwords,
         })
     }
 }
 
 /// The certificate; without one, mail is still taken, as Postfix does.
 fn certificate(service: &Service) -> Option<Acceptor> {
+    if !service.params.wants_tls() {
+        return None;
+    }
     let Params {
         smtpd_tls_cert_file: certificate,
         smtpd_tls_key_file: key,
@@ -275,7 +281,16 @@ fn reload(
     for service in config.services {
         old.retain(|name| **name != service.name);
         match ports.get(&service.name) {
-            Some(port) => drop(port.send_replace(shared.port(service))),
+            Some(port) => {
+                // A key that only root could read has been read already.
+                let old = port
+                    .borrow()
+                    .tls
+                    .clone()
+                    .filter(|_| service.params.wants_tls());
+                let tls = certificate(&service).or(old);
+                port.send_replace(shared.port(service, tls));
+            }
             None => log::line(
                 "master",
                 &format!(
