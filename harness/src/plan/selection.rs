@@ -70,8 +70,21 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 fn suggestions(word: &str, all: &[Case]) -> Vec<String> {
     let mut known: BTreeSet<String> = BTreeSet::new();
     for case in all {
-        known.insert(scenario_name(&case.scenario));
-        known.extend(clauses(&case.scenario).map(|clause| clause.id.clone()));
+        let name = scenario_name(&case.scenario);
+        known.extend(
+            name.rsplit_once('/')
+                .map(|(folder, _)| format!("{folder}/*")),
+        );
+        known.insert(name);
+        for clause in clauses(&case.scenario) {
+            known.extend(
+                clause
+                    .id
+                    .split_once('.')
+                    .map(|(group, _)| format!("{group}.*")),
+            );
+            known.insert(clause.id.clone());
+        }
         if word.contains('[') {
             known.insert(case.name.clone());
         }

@@ -28,7 +28,7 @@ pub(crate) struct Node<'a> {
     /// The line.
     pub(crate) line: Line<'a>,
     /// The indented lines below.
-    pub(crate) children: Vec<Node<'a>>,
+    pub(crate) children: Vec<Self>,
 }
 
 impl Node<'_> {

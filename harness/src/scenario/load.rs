@@ -123,7 +123,7 @@ fn collect(path: &Path, asked_for: bool, found: &mut Vec<PathBuf>) -> Result<(),
         // A link to a folder is not followed: it could lead in a circle.
         let linked = entry.file_type().map_err(unreadable)?.is_symlink();
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if !hidden && !(linked && entry.path().is_dir()) {
+        if !(hidden || linked && entry.path().is_dir()) {
             collect(&entry.path(), false, found)?;
         }
     }

@@ -44,21 +44,21 @@ fn slips(a: &str, b: &str) -> usize {
         return usize::MAX;
     }
     let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
     for (i, &from) in a.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, &to) in b.iter().enumerate() {
-            let mut least = (last[j] + usize::from(from != to))
-                .min(last[j + 1] + 1)
+            let mut least = (above[j] + usize::from(from != to))
+                .min(above[j + 1] + 1)
                 .min(row[j] + 1);
             if i > 0 && j > 0 && from == b[j - 1] && a[i - 1] == to {
                 least = least.min(before[j - 1] + 1);
             }
             row.push(least);
         }
-        before = std::mem::replace(&mut last, row);
+        before = std::mem::replace(&mut above, row);
     }
-    last.last().copied().unwrap_or(usize::MAX)
+    above.last().copied().unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod order;
 mod probe;
 mod reply;
 mod step;
+mod time;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -97,6 +98,14 @@ impl<'a> Parser<'a> {
                 self.header(node, word, rest, &mut title, &mut header, &mut lines);
                 continue;
             }
+            if !order.begun && !is_known(word, rest) {
+                // Above the first step it is most likely a header word that was misspelt.
+                let meant = self.unknown_word(word);
+                if meant == Some("title") {
+                    title = Some(String::new());
+                }
+                continue;
+            }
             order.begin(&header);
             steps.extend(self.line(node, word, rest, &mut order));
         }
@@ -140,7 +149,7 @@ impl<'a> Parser<'a> {
         rest: Piece<'a>,
         order: &mut Order,
     ) -> Option<Step> {
-        let kind = if words::LEVELS.contains(&word.text) || is_meant_as_level(word.text, rest) {
+        let kind = if is_level(word, rest) {
             self.no_lines(node, word);
             order.clause_ends(self);
             let clause = self.clause(node, word, rest);
@@ -160,7 +169,8 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn unknown_word(&mut self, word: Piece<'a>) {
+    /// Reports it, and says what was meant.
+    fn unknown_word(&mut self, word: Piece<'a>) -> Option<&'static str> {
         let all = words::HEADERS.iter().chain(words::STEPS).copied();
         let nearest = nearest(word.text, all);
         let what = What::UnknownWord {
@@ -168,6 +178,7 @@ impl<'a> Parser<'a> {
             nearest,
         };
         self.report(word.span(), what);
+        nearest
     }
 
     fn report(&mut self, span: Span, what: What) {
@@ -262,8 +273,14 @@ pub(super) fn first_word(content: Piece<'_>) -> (Piece<'_>, Piece<'_>) {
     content.word()
 }
 
-/// `must relay.x`, `MUSTNOT relay.x`, `REQUIRED relay.x`: meant as a level, but none.
-fn is_meant_as_level(word: &str, rest: Piece<'_>) -> bool {
+/// A word of the language below the header.
+fn is_known(word: Piece<'_>, rest: Piece<'_>) -> bool {
+    words::STEPS.contains(&word.text) || is_level(word, rest)
+}
+
+/// A level, or what is meant as one: `must relay.x`, `MUSTNOT relay.x`, `REQUIRED relay.x`.
+fn is_level(word: Piece<'_>, rest: Piece<'_>) -> bool {
+    let word = word.text;
     let bare = |word: &str| word.to_lowercase().replace(['-', '_'], "");
     let shouted = word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase() || c == '-');
     words::LEVELS.iter().any(|level| bare(level) == bare(word))

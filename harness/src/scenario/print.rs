@@ -78,7 +78,7 @@ fn depths(all: &[Line<'_>]) -> Vec<Depth> {
                 .into_iter()
                 .flatten()
                 .find(|&i| all[i].indent == line.indent)
-                .or(above.filter(|&i| all[i].indent > 0));
+                .or_else(|| above.filter(|&i| all[i].indent > 0));
             depths[at] = shared.map_or_else(Depth::default, |i| depths[i]);
         }
     }
@@ -169,8 +169,8 @@ impl Layout {
         }
         match word.text {
             // To the letter from the word on: octets, text and statements.
-            "C:" | "has" | "lacks" | "first" | "header" | "path" | "name" | "status" | "sql"
-            | "from" | "to" => format!("{} {}", word.text, rest.text),
+            "C:" | "has" | "lacks" | "first" | "header" | "path" | "name" | "status" | "part"
+            | "maildirsize" | "from" | "to" | "sql" => format!("{} {}", word.text, rest.text),
             "line" | "bytes" => line.content.text.to_owned(),
             "rows" => format!(
                 "{} {} {}",

@@ -106,13 +106,14 @@ fn replace(raw: &str, names: &BTreeMap<String, String>, depth: usize) -> String 
         match part {
             Part::Plain(plain) => out.push_str(plain),
             Part::Dollar | Part::Lone(_) => out.push('$'),
-            Part::Name(name, _) => match names.get(name) {
-                Some(value) => out.push_str(&replace(value, names, depth + 1)),
-                None => {
+            Part::Name(name, _) => {
+                if let Some(value) = names.get(name) {
+                    out.push_str(&replace(value, names, depth + 1));
+                } else {
                     out.push('$');
                     out.push_str(name);
                 }
-            },
+            }
             Part::Call(function, _, inside, _) => {
                 let inside = replace(inside, names, depth + 1);
                 out.push_str(&match function {

@@ -83,7 +83,8 @@ impl<'a> Parser<'a> {
                 Part::Name(name, start) => {
                     self.name(name, at(start, 1 + name.len()), scope);
                 }
-                Part::Lone(start) => self.report(at(start, 1), What::LoneDollar),
+                // A password hash has several; the first says it for all.
+                Part::Lone(start) => return self.report(at(start, 1), What::LoneDollar),
                 Part::Open(start, len) => self.report(at(start, len), What::OpenBracket),
                 Part::Call(name, start, inside, inside_at) => {
                     let inside = Piece {

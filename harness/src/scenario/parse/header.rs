@@ -9,7 +9,7 @@ use crate::scenario::lines::Node;
 use crate::scenario::piece::Piece;
 use crate::scenario::refs::is_parameter;
 use crate::scenario::words::{CAPABILITIES, ENTRIES, FUNCTIONS, NAMES, PROFILES, STARTS, VANTAGES};
-use crate::scenario::{Header, Span, Start};
+use crate::scenario::{Header, Start};
 
 /// A header line that may stand several times.
 fn may_repeat(word: &str) -> bool {
@@ -97,7 +97,7 @@ impl<'a> Parser<'a> {
         }
         lines
             .entry(word.text.to_owned())
-            .or_insert(self.line_number(word.start));
+            .or_insert_with(|| self.line_number(word.start));
         if word.text != "cases" {
             self.no_lines(node, word);
         }
@@ -292,56 +292,6 @@ impl<'a> Parser<'a> {
             "entry" => _ = self.choice("way in", value, ENTRIES),
             "from" => _ = self.choice("place of a client", value, VANTAGES),
             _ => _ = self.text(value, Scope::Value),
-        }
-    }
-
-    /// `500ms`, `2s`, `1m`
-    pub(super) fn time(&mut self, piece: Piece<'a>) -> Option<std::time::Duration> {
-        let digits = piece.text.find(|c: char| !c.is_ascii_digit()).unwrap_or(0);
-        let (number, unit) = piece.split_at(digits);
-        let factor = match unit.text {
-            "ms" => Some(1),
-            "s" => Some(1000),
-            "m" => Some(60_000),
-            _ => None,
-        };
-        let millis = number
-            .text
-            .parse::<u64>()
-            .ok()
-            .zip(factor)
-            .and_then(|(n, f)| n.checked_mul(f));
-        let found = millis.filter(|millis| (1..=3_600_000).contains(millis));
-        if found.is_none() {
-            self.report(piece.span(), What::BadTime(piece.text.to_owned()));
-        }
-        found.map(std::time::Duration::from_millis)
-    }
-
-    /// `… within TIME`: what stands before it, the word's place, and the time.
-    pub(super) fn within(
-        &mut self,
-        rest: Piece<'a>,
-    ) -> (Piece<'a>, Option<(Span, Option<std::time::Duration>)>) {
-        let words = rest.words();
-        let before = |word: Piece<'a>| rest.split_at(word.start - rest.start).0.trim();
-        match words.as_slice() {
-            [.., within, time] if within.text == "within" => {
-                let found = self.time(*time);
-                (before(*within), Some((within.span(), found)))
-            }
-            [.., within] if within.text == "within" => {
-                let after = within.text.to_owned();
-                self.report(
-                    within.end(),
-                    What::Missing {
-                        after,
-                        expected: "a time",
-                    },
-                );
-                (before(*within), Some((within.span(), None)))
-            }
-            _ => (rest, None),
         }
     }
 }

@@ -19,10 +19,20 @@ pub(super) struct Order {
     clause: Option<(String, Span, bool)>,
     /// Ids and their lines.
     seen: BTreeMap<String, usize>,
-    connected: bool,
-    /// A reply was read and the client has said nothing since.
-    replied: bool,
+    wire: Wire,
     mailer: bool,
+}
+
+/// What is known of the connection that the lines speak on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Wire {
+    /// There is none.
+    #[default]
+    Closed,
+    /// The client spoke last, or nobody yet.
+    Open,
+    /// A reply was read, and the client has said nothing since.
+    Replied,
 }
 
 impl Order {
@@ -30,7 +40,9 @@ impl Order {
     pub(super) fn begin(&mut self, header: &Header) {
         if !self.begun {
             self.begun = true;
-            self.connected = header.start != Start::Nothing;
+            if header.start != Start::Nothing {
+                self.wire = Wire::Open;
+            }
         }
     }
 
@@ -77,48 +89,34 @@ impl Order {
     /// A step: does it fit behind what was before, and what does it establish?
     pub(super) fn step(&mut self, parser: &mut Parser<'_>, word: Piece<'_>, rest: Piece<'_>) {
         let name = word.text;
-        if matches!(name, "C:" | "bytes" | "message" | "S:" | "tls" | "close") && !self.connected {
+        let speaks = matches!(name, "C:" | "bytes" | "message" | "S:" | "tls" | "close");
+        if speaks && self.wire == Wire::Closed {
+            // Said once: the connection counts as open from here on, unless this closes it.
             parser.report(word.span(), What::NoConnection(name.to_owned()));
-            // Said once; the rest of the dialogue stands or falls with it.
-            self.connected = true;
         }
         match name {
-            "C:" | "bytes" | "message" | "tls" => self.replied = false,
-            "connect" => (self.connected, self.replied) = (true, false),
-            "close" => (self.connected, self.replied) = (false, false),
-            "S:" => {
-                self.replied = true;
-                self.may_expect();
-            }
-            "S=" => {
-                if !self.replied {
-                    parser.report(word.span(), What::NoReplyYet);
-                }
-                self.may_expect();
-            }
-            "mailer" if matches!(rest.word().0.text, "accepted" | "refused") => {
-                if !self.mailer {
-                    parser.report(word.span(), What::NoMailerYet);
-                }
-                self.may_expect();
-            }
-            "mailer" => self.mailer = true,
-            "sink" => {
-                if !matches!(rest.word().0.text, "answers" | "refuses" | "accepts") {
-                    self.may_expect();
-                }
-            }
-            "maildir" => {
-                if rest
-                    .words()
-                    .get(1)
-                    .is_none_or(|word| word.text != "empty-out")
-                {
-                    self.may_expect();
-                }
-            }
-            "queue" | "rows" => self.may_expect(),
+            "C:" | "bytes" | "message" | "tls" | "connect" => self.wire = Wire::Open,
+            "close" => self.wire = Wire::Closed,
+            "S:" => self.wire = Wire::Replied,
+            "S=" if self.wire != Wire::Replied => parser.report(word.span(), What::NoReplyYet),
+            "mailer" if !is_expectation(name, rest) => self.mailer = true,
+            "mailer" if !self.mailer => parser.report(word.span(), What::NoMailerYet),
             _ => {}
         }
+        if is_expectation(name, rest) {
+            self.may_expect();
+        }
+    }
+}
+
+/// Can this line fail a clause? Decided by its words alone, so that a slip in the rest of an
+/// expectation is not reported as an expectation that is missing.
+fn is_expectation(word: &str, rest: Piece<'_>) -> bool {
+    match word {
+        "S:" | "S=" | "queue" | "rows" => true,
+        "mailer" => matches!(rest.word().0.text, "accepted" | "refused"),
+        "sink" => !matches!(rest.word().0.text, "answers" | "refuses" | "accepts"),
+        "maildir" => rest.word().1.word().0.text != "empty-out",
+        _ => false,
     }
 }
