@@ -328,7 +328,7 @@ mod tests {
         hear(&mut follower, "250 ok");
         say(
             &mut follower,
-            "BDAT 25\r\nX-Vmailspec-Token: t-9\r\n\r\nBDAT 2 LAST\r\nok",
+            "BDAT 26\r\nX-Vmailspec-Token: t-9\r\n\r\nBDAT 2 LAST\r\nok",
         );
         hear(&mut follower, "250 ok");
         hear(&mut follower, "250 ok");
