@@ -1,5 +1,7 @@
 //! The driver against a server that a test scripts: what is blocked, broken, unreached, followed.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

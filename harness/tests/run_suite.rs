@@ -1,5 +1,7 @@
 //! The suite as a user runs it, on the reference server with the embedded database.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 

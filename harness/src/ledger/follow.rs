@@ -124,6 +124,7 @@ impl Follower {
     }
 
     /// The connection ended; every transaction that it carried.
+    #[must_use]
     pub fn ended(mut self) -> Vec<Transaction> {
         if matches!(self.mode, Mode::Data) {
             let (content, end) = match take_content(&mut self.pending) {

@@ -134,7 +134,8 @@ async fn wrong_count<S: Stage>(
     let there = ours(look, address).await?;
     let mut seen = messages(there.len());
     for mail in there.iter().take(3) {
-        seen.push_str(&format!(", {}", about(&mail.content)));
+        seen.push_str(", ");
+        seen.push_str(&about(&mail.content));
     }
     let expected = format!("{} in the Maildir of {address}", messages(count));
     Ok(Miss::new(look.span, expected, seen).harmful())
