@@ -11,7 +11,7 @@
 //! | `gate` | the way from a target to its database, which can be shut |
 //! | `sink`, `dns` | where foreign mail goes, and how the target finds it |
 //! | `names` | what a case calls its own, and its rows |
-//! | `run`, `world` | what cases share, and what one case sees |
+//! | `run`, `standing`, `world` | what cases share, a target with its tables, what one case sees |
 //! | `reaper` | ends it all |
 
 pub mod certs;
@@ -23,6 +23,7 @@ pub mod random;
 pub mod reaper;
 mod run;
 pub mod sink;
+mod standing;
 pub mod target;
 pub mod template;
 mod world;
@@ -126,17 +127,20 @@ impl Environment {
     }
 
     /// `MySQL 9.7.4 in a container (image …)`, `SQLite 3.51 embedded` …
+    #[must_use]
     pub fn database_name(&self) -> String {
         self.run.database_name().to_owned()
     }
 
     /// `vmaild 0.1.0 (reference server)`
+    #[must_use]
     pub fn target_name(&self) -> String {
         // Harness and server are released together.
         format!("vmaild {} (reference server)", env!("CARGO_PKG_VERSION"))
     }
 
     /// The facts about the target that cases share.
+    #[must_use]
     pub fn facts(&self) -> TargetFacts {
         self.run.shared.facts.clone()
     }

@@ -57,6 +57,7 @@ impl Authority {
     }
 
     /// The authority's own certificate, DER: what a client has to trust.
+    #[must_use]
     pub fn der(&self) -> Vec<u8> {
         self.certificate.der().to_vec()
     }

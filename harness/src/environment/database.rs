@@ -309,6 +309,15 @@ pub enum Store {
 }
 
 impl Store {
+    /// Nobody else's, and gone after `dispose`?
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        match self {
+            Self::Mysql { dropped_by, .. } => dropped_by.is_some(),
+            Self::Sqlite(_) => true,
+        }
+    }
+
     /// Runs one or more statements.
     pub async fn execute(&self, statements: &str) -> Result<(), String> {
         match self {
@@ -326,6 +335,7 @@ impl Store {
     }
 
     /// For the target's configuration; `gate`: the way there leads through it.
+    #[must_use]
     pub fn tables(&self, gate: Option<std::net::SocketAddr>) -> Tables {
         match self {
             Self::Mysql {

@@ -68,6 +68,7 @@ impl Dns {
     }
 
     /// Where it listens (UDP).
+    #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -92,6 +93,7 @@ impl Dns {
     }
 
     /// What was asked about `name` and names below it, in order: `MX mail.example.test`.
+    #[must_use]
     pub fn queries(&self, name: &str) -> Vec<String> {
         let zones = lock(&self.zones);
         let asked = zones

@@ -43,6 +43,7 @@ impl Gate {
     }
 
     /// Where targets find their database.
+    #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }

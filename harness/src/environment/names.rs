@@ -28,6 +28,7 @@ pub struct Names {
 
 impl Names {
     /// The names of the `number`th case of the run `run`.
+    #[must_use]
     pub fn new(number: usize, run: &str, literal: bool) -> Self {
         let own = |letter: char| format!("{letter}{number}.{run}.test");
         Self {
@@ -47,11 +48,13 @@ impl Names {
     }
 
     /// All of them.
+    #[must_use]
     pub fn all(&self) -> [&str; 4] {
         [&self.domain, &self.transport, &self.sender, &self.elsewhere]
     }
 
     /// As scenarios see them, with the sink's address.
+    #[must_use]
     pub fn table(&self, sink: Ipv4Addr, port: u16) -> BTreeMap<String, String> {
         [
             ("domain", self.domain.clone()),
@@ -68,6 +71,7 @@ impl Names {
     }
 
     /// The tutorial's statements with these names in them.
+    #[must_use]
     pub fn seed(&self, statements: &[String]) -> Vec<String> {
         let put = |text: &String| {
             text.replace(LITERAL_DOMAIN, &self.domain)
@@ -77,6 +81,7 @@ impl Names {
     }
 
     /// Removes every row whose key ends in one of these names.
+    #[must_use]
     pub fn removal(&self) -> Vec<String> {
         let keys = [
             ("domains", "domain"),
@@ -95,33 +100,6 @@ impl Names {
             })
             .collect()
     }
-}
-
-/// Puts `$names` into a value of main.cf or master.cf. `$$` is a dollar sign; a name that is not
-/// the case's stays, for Postfix has `$names` too.
-pub fn expand(text: &str, tables: &[&BTreeMap<String, String>]) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        let end = after
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .unwrap_or(after.len());
-        let name = &after[..end];
-        if let Some(tail) = after.strip_prefix('$') {
-            out.push('$');
-            rest = tail;
-        } else if let Some(value) = tables.iter().find_map(|table| table.get(name)) {
-            out.push_str(value);
-            rest = &after[end..];
-        } else {
-            out.push('$');
-            rest = after;
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 /// The statements of a file: each ends with a semicolon at the end of a line; `--` lines are comments.

@@ -1,14 +1,16 @@
 //! Names, passwords and ports that nobody else has.
 
+use std::fmt::Write as _;
 use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
 /// `octets` of the kernel's randomness, two lower-case hexadecimal digits each.
 pub fn hex(octets: usize) -> io::Result<String> {
-    Ok(bytes(octets)?
-        .iter()
-        .map(|octet| format!("{octet:02x}"))
-        .collect())
+    let mut text = String::with_capacity(octets * 2);
+    for octet in bytes(octets)? {
+        let _ = write!(text, "{octet:02x}");
+    }
+    Ok(text)
 }
 
 fn bytes(octets: usize) -> io::Result<Vec<u8>> {

@@ -126,6 +126,7 @@ impl RunFolder {
     }
 
     /// Where it is.
+    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,12 +1,11 @@
 //! What the cases of one run share, and how a case gets its world.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 use super::certs::{Authority, Identity};
 use super::database::{Choice, Database, Store};
@@ -15,15 +14,12 @@ use super::gate::{self, Gate};
 use super::names::{self, HOSTNAME, LITERAL_DOMAIN, LITERAL_TRANSPORT, Names};
 use super::reaper::RunFolder;
 use super::sink::{self, Sink};
-use super::target::{Recipe, Target};
-use super::template::{self, Settings};
+use super::standing::{Making, NEIGHBOUR, Plan, STRANGER, Standing, remove_canary, seed_canary};
 use super::world::{Own, World};
-use super::{EnvironmentError, Options, TargetFacts, random};
+use super::{EnvironmentError, Options, random};
 use crate::plan::Case;
+use crate::scenario::{Text, text};
 
-const LISTEN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 /// Holds the sinks' port for the run.
 const RESERVED: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 1);
 /// Of `vmail`, where we are root and can give files away.
@@ -39,7 +35,7 @@ pub(super) struct Run {
     pub(super) canary: String,
     /// The target that cases share which have none of their own.
     pub(super) shared: Arc<Standing>,
-    pub(super) database: Mutex<Option<Database>>,
+    database: RwLock<Option<Database>>,
     database_name: String,
     database_is_given: bool,
     seed: Vec<String>,
@@ -53,24 +49,6 @@ pub(super) struct Run {
     literal: Arc<Mutex<()>>,
     /// Last: removed when everything that writes into it is gone.
     folder: RunFolder,
-}
-
-/// A target with its tables.
-#[derive(Debug)]
-pub(super) struct Standing {
-    pub(super) target: Target,
-    pub(super) store: Store,
-    pub(super) queue: PathBuf,
-    pub(super) facts: TargetFacts,
-}
-
-/// Of a target that is about to be made.
-struct Plan<'a> {
-    folder: &'a Path,
-    store: &'a Store,
-    gate: Option<SocketAddr>,
-    main_cf: Vec<String>,
-    master_cf: Vec<(String, String, String)>,
 }
 
 /// The sources of clients and the sinks need addresses besides 127.0.0.1.
@@ -171,7 +149,7 @@ impl Run {
             dns,
             canary,
             shared,
-            database: Mutex::new(Some(database)),
+            database: RwLock::new(Some(database)),
             database_name: name,
             database_is_given: is_given,
             seed: names::statements(seed),
@@ -286,7 +264,7 @@ impl Run {
         names: &std::collections::BTreeMap<String, String>,
     ) -> Result<(Standing, Own), String> {
         let store = {
-            let database = self.database.lock().await;
+            let database = self.database.read().await;
             database
                 .as_ref()
                 .ok_or("the run has ended")?
@@ -303,17 +281,18 @@ impl Run {
             seed_canary(&store, &self.canary).await?;
         }
         let header = &case.scenario.header;
-        let value = |text: &str| names::expand(text, &[&case.bindings, names]);
+        let known = case.names(names);
+        let value = |text: &Text| text::expand(text, &known);
         let mut main_cf = self.wrong.clone();
         main_cf.extend(
             header
                 .main_cf
                 .iter()
-                .map(|(name, text)| format!("{name} = {}", value(&text.raw))),
+                .map(|(name, text)| format!("{name} = {}", value(text))),
         );
         let options = header.master_cf.iter();
         let master_cf = options
-            .map(|(service, name, text)| (service.clone(), name.clone(), value(&text.raw)))
+            .map(|(service, name, text)| (service.clone(), name.clone(), value(text)))
             .collect();
         let folder = self.folder.path().join(format!("case-{number}"));
         let plan = Plan {
@@ -368,120 +347,10 @@ impl Run {
         if let Store::Mysql { mysql, .. } = &self.shared.store {
             mysql.disconnect().await;
         }
-        if let Some(database) = self.database.lock().await.take() {
+        if let Some(database) = self.database.write().await.take() {
             database.stop().await;
         }
     }
-}
-
-/// What is needed to make a target.
-struct Making<'a> {
-    identity: &'a Identity,
-    authority: &'a [u8],
-    program: &'a Path,
-    dns: &'a Dns,
-    next_hop: &'a TcpListener,
-    owner: (u32, u32),
-}
-
-impl Making<'_> {
-    /// Writes the configuration and starts the server.
-    async fn target(&self, plan: Plan<'_>) -> Result<(Target, TargetFacts), String> {
-        let at =
-            |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        std::fs::create_dir(plan.folder).map_err(|error| at(plan.folder, &error))?;
-        let passable = std::fs::Permissions::from_mode(0o711);
-        std::fs::set_permissions(plan.folder, passable).map_err(|error| at(plan.folder, &error))?;
-        let (queue, mailboxes) = (plan.folder.join("queue"), plan.folder.join("vmail"));
-        for folder in [&queue, &mailboxes] {
-            std::fs::create_dir(folder).map_err(|error| at(folder, &error))?;
-            if rustix::process::geteuid().is_root() {
-                chown(folder, Some(self.owner.0), Some(self.owner.1))
-                    .map_err(|error| at(folder, &error))?;
-            }
-        }
-        let next_hop = self
-            .next_hop
-            .local_addr()
-            .map_err(|error| error.to_string())?
-            .port();
-        let mut why = String::new();
-        for _ in 0..3 {
-            let port = || {
-                random::free_port(LISTEN).map_err(|error| format!("a port on 127.0.0.1: {error}"))
-            };
-            let (smtp, smtps) = (
-                SocketAddr::new(LISTEN, port()?),
-                SocketAddr::new(LISTEN, port()?),
-            );
-            let settings = Settings {
-                config: plan.folder.join("config"),
-                queue: queue.clone(),
-                mailboxes: mailboxes.clone(),
-                smtp,
-                smtps,
-                next_hop_port: next_hop,
-                owner: self.owner,
-                tables: plan.store.tables(plan.gate),
-                main_cf: plan.main_cf.clone(),
-                master_cf: plan.master_cf.clone(),
-            };
-            template::write(&settings, self.identity)?;
-            let target = Target::new(Recipe {
-                program: self.program.to_owned(),
-                config: settings.config,
-                resolver: self.dns.address(),
-            });
-            match target.start().await {
-                Ok(()) => return Ok((target, self.facts(smtp, smtps, mailboxes))),
-                Err(said) => why = said,
-            }
-            // Somebody may have taken a port in between; any other reason stays one.
-            if !why.contains("in use") {
-                break;
-            }
-        }
-        Err(why)
-    }
-
-    fn facts(&self, plain: SocketAddr, smtps: SocketAddr, mailboxes: PathBuf) -> TargetFacts {
-        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-        TargetFacts {
-            plain,
-            smtps,
-            ca: self.authority.to_vec(),
-            hostname: HOSTNAME.to_owned(),
-            stranger: STRANGER.into(),
-            neighbour: NEIGHBOUR.into(),
-            maildir_root: Some(mailboxes),
-            owner: Some(self.owner),
-            capabilities: words(&[
-                "quota",
-                "faults",
-                "maildir",
-                "queue",
-                "owner",
-                "own-target",
-                "sink",
-                "database",
-            ]),
-            profiles: words(&["tutorial", "vda"]),
-        }
-    }
-}
-
-async fn seed_canary(store: &Store, canary: &str) -> Result<(), String> {
-    let domain = canary.rsplit('@').next().unwrap_or_default();
-    let rows = format!(
-        "INSERT INTO domains (domain) VALUES ('{domain}');\n\
-         INSERT INTO users (email, password, quota) VALUES ('{canary}', '*', 0)"
-    );
-    store.execute(&rows).await
-}
-
-async fn remove_canary(store: &Store, canary: &str) -> Result<(), String> {
-    let domain = canary.rsplit('@').next().unwrap_or_default();
-    store.execute(&format!("DELETE FROM domains WHERE domain = '{domain}';\nDELETE FROM users WHERE email = '{canary}'")).await
 }
 
 /// The lines of `--wrong` files.

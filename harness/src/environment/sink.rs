@@ -26,6 +26,7 @@ use super::gate::listener;
 const OVER: usize = usize::MAX;
 
 /// The address of the `number`th sink, counted from 0; `None` when there are no more.
+#[must_use]
 pub fn address(number: usize) -> Option<Ipv4Addr> {
     let third = u8::try_from(number / 250 + 1).ok()?;
     let fourth = u8::try_from(number % 250 + 1).ok()?;

@@ -21,6 +21,8 @@ use super::sink::lock;
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// SIGTERM lets a server finish what it has begun; then SIGKILL.
 const DRAIN_LIMIT: Duration = Duration::from_secs(15);
+/// Between the end of its outputs and the end of the process, in either order.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How to start it.
 #[derive(Debug, Clone)]
@@ -66,6 +68,7 @@ impl Log {
 
 impl Target {
     /// Not yet running.
+    #[must_use]
     pub fn new(recipe: Recipe) -> Self {
         Self {
             recipe,
@@ -132,19 +135,23 @@ impl Target {
             ended_tx.send_replace(Some(status));
         });
 
+        let ready = async { is_ready.wait_for(|ready| *ready).await.is_ok() };
+        // `Some(false)`: its outputs are closed, or it ended.
         let listens = tokio::select! {
-            listens = tokio::time::timeout(READY_LIMIT, is_ready.wait_for(|ready| *ready)) => {
-                matches!(listens, Ok(Ok(_)))
-            }
-            _ = ended.wait_for(Option::is_some) => false,
+            ready = tokio::time::timeout(READY_LIMIT, ready) => ready.ok(),
+            _ = ended.wait_for(Option::is_some) => Some(false),
         };
+        if listens == Some(false) {
+            // How it ended tells more than that it did.
+            let _ = tokio::time::timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await;
+        }
         let running = Running {
             pid,
             expected,
             ended,
             watch,
         };
-        if !listens {
+        if listens != Some(true) {
             let limit = READY_LIMIT.as_secs();
             let what = match running.end(Signal::KILL).await {
                 Some(status) => status,
@@ -226,7 +233,7 @@ async fn supervise(
     let status = child.wait().await;
     for output in outputs.into_iter().flatten() {
         // Its last words; a grandchild that holds the pipe open must not keep us.
-        let _ = tokio::time::timeout(Duration::from_secs(1), output).await;
+        let _ = tokio::time::timeout(LAST_WORDS, output).await;
     }
     let status = match status {
         Ok(status) => describe(status),

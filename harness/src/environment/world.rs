@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +11,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::database::Store;
 use super::gate::Gate;
 use super::names::Names;
-use super::run::{Run, Standing};
+use super::run::Run;
 use super::sink::Sink;
+use super::standing::Standing;
 use super::{Mail, Sunk, TargetFacts};
 use crate::scenario::{DatabaseFault, Entry, TargetAction, Vantage};
 
@@ -238,8 +238,15 @@ impl World {
         for name in self.own_names.all() {
             self.run.dns.remove(name);
         }
-        if let Some(own) = self.own {
+        if self.own.is_some() {
             self.standing.target.stop().await;
+        }
+        let store = &self.standing.store;
+        if self.own.is_none() || !store.is_own() {
+            let removal = self.own_names.removal().join(";\n");
+            failures.extend(store.execute(&removal).await.err());
+        }
+        if let Some(own) = self.own {
             drop(own.gate);
             match Arc::into_inner(self.standing) {
                 Some(standing) => failures.extend(standing.store.dispose().await.err()),
@@ -248,13 +255,9 @@ impl World {
             if !self.run.keep {
                 failures.extend(remove(&own.folder).await.err());
             }
-        } else {
-            let removal = self.own_names.removal().join(";\n");
-            failures.extend(self.standing.store.execute(&removal).await.err());
+        } else if let Some(root) = &self.standing.facts.maildir_root {
             for name in self.own_names.all() {
-                if let Some(root) = &self.standing.facts.maildir_root {
-                    failures.extend(remove(&root.join(name)).await.err());
-                }
+                failures.extend(remove(&root.join(name)).await.err());
             }
         }
         if failures.is_empty() {
@@ -274,7 +277,7 @@ pub(super) async fn remove(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// How many files below `folder` contain `token`, by name of the message file.
+/// How many files below `folder` contain `token`: the server keeps a message in one file.
 fn files_with(folder: &Path, token: &[u8]) -> std::io::Result<usize> {
     let mut count = 0;
     let mut folders = vec![folder.to_owned()];
@@ -289,7 +292,7 @@ fn files_with(folder: &Path, token: &[u8]) -> std::io::Result<usize> {
             let kind = entry.file_type()?;
             if kind.is_dir() {
                 folders.push(entry.path());
-            } else if kind.is_file() && !entry.file_name().as_bytes().starts_with(b".") {
+            } else if kind.is_file() {
                 match std::fs::read(entry.path()) {
                     Ok(content) => count += usize::from(contains(&content, token)),
                     // Delivered in between.

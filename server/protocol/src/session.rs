@@ -106,7 +106,8 @@ pub enum Ask {
     Recipient {
         /// The recipient asked about.
         recipient: Recipient,
-        /// The transaction so far.
+        /// The transaction, without the recipients before this one: a thousand of them would be
+        /// copied a thousand times.
         envelope: Envelope,
     },
     /// VRFY (RFC 5321 §3.5): a reply, nothing becomes true.

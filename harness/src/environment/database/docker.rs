@@ -30,16 +30,16 @@ const DECISION_LIMIT: Duration = Duration::from_secs(10);
 /// An engine of this machine answers in milliseconds; one behind a firewall never.
 const ENGINE_LIMIT: Duration = Duration::from_secs(3);
 /// Layers are coming in: that may take long on a slow line.
-const PULL_LIMIT: Duration = Duration::from_secs(900);
+const PULL_LIMIT: Duration = Duration::from_mins(15);
 /// From created to logged in; official images make their data folder first.
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_mins(2);
 const PORT: u16 = 3306;
 
 /// A running container. Dropping it removes it.
 #[derive(Debug)]
 pub struct Container {
     /// Always there until the end.
-    container: Option<ContainerAsync<GenericImage>>,
+    running: Option<Box<ContainerAsync<GenericImage>>>,
     /// `None`: there is no docker command.
     watch: Option<Watch>,
     host: String,
@@ -55,12 +55,11 @@ impl Container {
         let engine = engine.map_err(|_| "no engine answers".to_owned())?;
         let engine =
             engine.map_err(|error| format!("no engine answers: {}", super::causes(&error)))?;
-        let volumes = match inspect(&engine, image).await? {
-            Some(volumes) => volumes,
-            None => {
-                pull(&engine, image, deadline, say).await?;
-                inspect(&engine, image).await?.unwrap_or_default()
-            }
+        let volumes = if let Some(volumes) = inspect(&engine, image).await? {
+            volumes
+        } else {
+            pull(&engine, image, deadline, say).await?;
+            inspect(&engine, image).await?.unwrap_or_default()
         };
         // Where the image makes its data folder at start, memory is faster; one that comes with data
         // must not be covered up.
@@ -68,8 +67,8 @@ impl Container {
 
         let name = format!("vmailspec-{}", random::hex(6).map_err(|e| e.to_string())?);
         // Before the container: there is no moment at which nobody would remove it.
-        let watch = match find("docker") {
-            Some(docker) => Some(
+        let watch = if let Some(docker) = find("docker") {
+            Some(
                 Reaper::watch(&[
                     docker.as_os_str(),
                     "rm".as_ref(),
@@ -77,13 +76,12 @@ impl Container {
                     name.as_ref(),
                 ])
                 .map_err(|error| format!("/bin/sh: {error}"))?,
-            ),
-            None => {
-                say(format!(
-                    "no docker command here: if this run is killed, remove the container {name} by hand"
-                ));
-                None
-            }
+            )
+        } else {
+            say(format!(
+                "no docker command here: if this run is killed, remove the container {name} by hand"
+            ));
+            None
         };
         let root = Account::new("root")?;
         let container = request(image, &name, &root, in_memory).start().await;
@@ -103,7 +101,7 @@ impl Container {
             .await
             .map_err(|error| super::causes(&error))?;
         let started = Self {
-            container: Some(container),
+            running: Some(Box::new(container)),
             watch,
             host,
             port,
@@ -117,7 +115,7 @@ impl Container {
     }
 
     async fn alive(&self) -> Result<(), String> {
-        let Some(container) = &self.container else {
+        let Some(container) = &self.running else {
             return Ok(());
         };
         if container.is_running().await.unwrap_or(true) {
@@ -133,18 +131,20 @@ impl Container {
     }
 
     /// As root.
+    #[must_use]
     pub fn mysql(&self) -> Mysql {
         Mysql::new(&self.host, self.port, &self.root, None)
     }
 
     /// `host:port`
+    #[must_use]
     pub fn host(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 
     /// Removes it.
     pub async fn stop(mut self) {
-        let Some(container) = self.container.take() else {
+        let Some(container) = self.running.take() else {
             return;
         };
         // Where that fails the watch, dropped with us, tries by the docker command.
@@ -158,7 +158,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        if let Some(container) = self.container.take() {
+        if let Some(container) = self.running.take() {
             // testcontainers removes it by a request, which needs a runtime; without one it would
             // panic. The watch, dropped after this, removes it all the same.
             if self.watch.is_some() || tokio::runtime::Handle::try_current().is_err() {

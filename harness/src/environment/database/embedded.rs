@@ -43,6 +43,7 @@ impl SqliteFile {
     }
 
     /// Where it is.
+    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }

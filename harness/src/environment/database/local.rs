@@ -19,8 +19,8 @@ use crate::environment::reaper::{Reaper, Watch};
 use crate::environment::sink::lock;
 
 /// A new data folder of MySQL takes seconds on a slow disk.
-const INSTALL_LIMIT: Duration = Duration::from_secs(120);
-const START_LIMIT: Duration = Duration::from_secs(60);
+const INSTALL_LIMIT: Duration = Duration::from_mins(2);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// Folders that PATH may lack, servers' above all.
 const ALSO: [&str; 7] = [
     "/usr/sbin",

@@ -42,7 +42,7 @@ impl std::fmt::Debug for Account {
 /// Connections to one database of a server.
 #[derive(Clone)]
 pub struct Mysql {
-    opts: OptsBuilder,
+    opts: Opts,
     pool: Pool,
     password: String,
 }
@@ -55,6 +55,7 @@ impl std::fmt::Debug for Mysql {
 
 impl Mysql {
     /// Nothing is connected yet.
+    #[must_use]
     pub fn new(host: &str, port: u16, account: &Account, database: Option<&str>) -> Self {
         let opts = OptsBuilder::default()
             .ip_or_hostname(host)
@@ -72,7 +73,8 @@ impl Mysql {
             // machine, where another server may live.
             .prefer_socket(false)
             .pool_opts(PoolOpts::default().with_constraints(constraints));
-        let pool = Pool::new(Opts::from(opts.clone()));
+        let opts = Opts::from(opts);
+        let pool = Pool::new(opts.clone());
         Self {
             opts,
             pool,
@@ -81,9 +83,10 @@ impl Mysql {
     }
 
     /// Another database of the same server, with connections of its own.
+    #[must_use]
     pub fn of(&self, database: &str) -> Self {
         Self::with(
-            self.opts.clone().db_name(Some(database)),
+            OptsBuilder::from_opts(self.opts.clone()).db_name(Some(database)),
             self.password.clone(),
         )
     }
@@ -91,7 +94,7 @@ impl Mysql {
     /// One login and one statement.
     pub async fn probe(&self) -> Result<(), String> {
         let login = async {
-            let mut connection = Conn::new(Opts::from(self.opts.clone())).await?;
+            let mut connection = Conn::new(self.opts.clone()).await?;
             connection.query_drop("SELECT 1").await?;
             connection.disconnect().await
         };
@@ -190,6 +193,7 @@ impl Mysql {
 }
 
 /// `text` without the password.
+#[must_use]
 pub fn redacted(text: &str, password: &str) -> String {
     if password.is_empty() {
         text.to_owned()

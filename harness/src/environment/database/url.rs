@@ -119,6 +119,7 @@ impl Url {
 }
 
 /// A URL, well-formed or not, without its password.
+#[must_use]
 pub fn redacted(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();

@@ -74,18 +74,11 @@ impl Session {
             "EHLO" | "LHLO" => {
                 rest.trim().clone_into(&mut self.helo);
                 self.message = None;
-                let extensions = [
-                    "PIPELINING",
-                    "SIZE 104857600",
-                    "8BITMIME",
-                    "ENHANCEDSTATUSCODES",
-                    "DSN",
-                ];
-                let offers: String = extensions
-                    .iter()
-                    .map(|word| format!("250-{word}\n"))
-                    .collect();
-                let usual = format!("250-{}\n{offers}250 SMTPUTF8", self.shared.name);
+                let name = &self.shared.name;
+                let usual = format!(
+                    "250-{name}\n250-PIPELINING\n250-SIZE 104857600\n250-8BITMIME\n\
+                     250-ENHANCEDSTATUSCODES\n250-DSN\n250 SMTPUTF8"
+                );
                 self.say("EHLO", None, &usual).await
             }
             "HELO" => {

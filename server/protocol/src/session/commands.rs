@@ -199,11 +199,12 @@ fn rcpt(arguments: &str, stage: Stage, link: &mut Link) -> State {
         link.send(&reply);
         return State::Ready(Stage::Open(transaction));
     }
-    let envelope = transaction.envelope.clone();
+    let before = core::mem::take(&mut transaction.envelope.recipients);
     let question = Ask::Recipient {
         recipient: recipient.clone(),
-        envelope,
+        envelope: transaction.envelope.clone(),
     };
+    transaction.envelope.recipients = before;
     ask(question, Asked::Recipient(transaction, recipient), link)
 }
 

@@ -1,0 +1,147 @@
+//! A target with its tables: configuration written, server started, the canary's mailbox seeded.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use super::certs::Identity;
+use super::database::Store;
+use super::dns::Dns;
+use super::names::HOSTNAME;
+use super::target::{Recipe, Target};
+use super::template::{self, Settings};
+use super::{TargetFacts, random};
+
+const LISTEN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// In `mynetworks`, as the template has it.
+pub(super) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Not in it. Not 127.0.0.1 either: Postfix takes its own addresses for local.
+pub(super) const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
+/// A target with its tables.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) target: Target,
+    pub(super) store: Store,
+    pub(super) queue: PathBuf,
+    pub(super) facts: TargetFacts,
+}
+
+/// Of a target that is about to be made.
+pub(super) struct Plan<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) store: &'a Store,
+    pub(super) gate: Option<SocketAddr>,
+    pub(super) main_cf: Vec<String>,
+    pub(super) master_cf: Vec<(String, String, String)>,
+}
+
+/// What is needed to make a target.
+pub(super) struct Making<'a> {
+    pub(super) identity: &'a Identity,
+    pub(super) authority: &'a [u8],
+    pub(super) program: &'a Path,
+    pub(super) dns: &'a Dns,
+    pub(super) next_hop: &'a TcpListener,
+    pub(super) owner: (u32, u32),
+}
+
+impl Making<'_> {
+    /// Writes the configuration and starts the server.
+    pub(super) async fn target(&self, plan: Plan<'_>) -> Result<(Target, TargetFacts), String> {
+        let at =
+            |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        std::fs::create_dir(plan.folder).map_err(|error| at(plan.folder, &error))?;
+        let passable = std::fs::Permissions::from_mode(0o711);
+        std::fs::set_permissions(plan.folder, passable).map_err(|error| at(plan.folder, &error))?;
+        let (queue, mailboxes) = (plan.folder.join("queue"), plan.folder.join("vmail"));
+        for folder in [&queue, &mailboxes] {
+            std::fs::create_dir(folder).map_err(|error| at(folder, &error))?;
+            if rustix::process::geteuid().is_root() {
+                chown(folder, Some(self.owner.0), Some(self.owner.1))
+                    .map_err(|error| at(folder, &error))?;
+            }
+        }
+        let next_hop = self
+            .next_hop
+            .local_addr()
+            .map_err(|error| error.to_string())?
+            .port();
+        let mut why = String::new();
+        for _ in 0..3 {
+            let port = || {
+                random::free_port(LISTEN).map_err(|error| format!("a port on 127.0.0.1: {error}"))
+            };
+            let (smtp, smtps) = (
+                SocketAddr::new(LISTEN, port()?),
+                SocketAddr::new(LISTEN, port()?),
+            );
+            let settings = Settings {
+                config: plan.folder.join("config"),
+                queue: queue.clone(),
+                mailboxes: mailboxes.clone(),
+                smtp,
+                smtps,
+                next_hop_port: next_hop,
+                owner: self.owner,
+                tables: plan.store.tables(plan.gate),
+                main_cf: plan.main_cf.clone(),
+                master_cf: plan.master_cf.clone(),
+            };
+            template::write(&settings, self.identity)?;
+            let target = Target::new(Recipe {
+                program: self.program.to_owned(),
+                config: settings.config,
+                resolver: self.dns.address(),
+            });
+            match target.start().await {
+                Ok(()) => return Ok((target, self.facts(smtp, smtps, mailboxes))),
+                Err(said) => why = said,
+            }
+            // Somebody may have taken a port in between; any other reason stays one.
+            if !why.contains("in use") {
+                break;
+            }
+        }
+        Err(why)
+    }
+
+    fn facts(&self, plain: SocketAddr, smtps: SocketAddr, mailboxes: PathBuf) -> TargetFacts {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        TargetFacts {
+            plain,
+            smtps,
+            ca: self.authority.to_vec(),
+            hostname: HOSTNAME.to_owned(),
+            stranger: STRANGER.into(),
+            neighbour: NEIGHBOUR.into(),
+            maildir_root: Some(mailboxes),
+            owner: Some(self.owner),
+            capabilities: words(&[
+                "quota",
+                "faults",
+                "maildir",
+                "queue",
+                "owner",
+                "own-target",
+                "sink",
+                "database",
+            ]),
+            profiles: words(&["tutorial", "vda"]),
+        }
+    }
+}
+
+pub(super) async fn seed_canary(store: &Store, canary: &str) -> Result<(), String> {
+    let domain = canary.rsplit('@').next().unwrap_or_default();
+    let rows = format!(
+        "INSERT INTO domains (domain) VALUES ('{domain}');\n\
+         INSERT INTO users (email, password, quota) VALUES ('{canary}', '*', 0)"
+    );
+    store.execute(&rows).await
+}
+
+pub(super) async fn remove_canary(store: &Store, canary: &str) -> Result<(), String> {
+    let domain = canary.rsplit('@').next().unwrap_or_default();
+    store.execute(&format!("DELETE FROM domains WHERE domain = '{domain}';\nDELETE FROM users WHERE email = '{canary}'")).await
+}
