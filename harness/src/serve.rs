@@ -71,7 +71,7 @@ pub(crate) async fn tutorial(port: Option<u16>) -> Ended {
          forward   myforward@mydomain.com\n\
          Maildirs  {}\n\n\
          Send it something:\n  \
-         printf 'Subject: hello\\n\\nhello\\n' | curl -sS smtp://{plain}/client.example \\\n    \
+         printf 'Subject: hello\\r\\n\\r\\nhello\\r\\n' | curl -sS smtp://{plain}/client.example \\\n    \
          --mail-from me@example.org --mail-rcpt address@mydomain.com --upload-file -\n  \
          ls {}/mydomain.com/address/new\n\n\
          Ctrl-C ends it and removes everything.\n",
