@@ -45,6 +45,8 @@ pub struct Journal {
     began: Instant,
     deadline: Instant,
     lines: Mutex<Vec<(Duration, String)>>,
+    spoke: Mutex<Instant>,
+    canary: Mutex<Option<Instant>>,
 }
 
 impl Journal {
@@ -56,6 +58,8 @@ impl Journal {
             began,
             deadline: began + limit,
             lines: Mutex::new(Vec::new()),
+            spoke: Mutex::new(began),
+            canary: Mutex::new(None),
         }
     }
 
@@ -65,6 +69,29 @@ impl Journal {
         if let Ok(mut lines) = self.lines.lock() {
             lines.push((took, line.into()));
         }
+    }
+
+    /// The case did something that may make mail move.
+    pub fn spoke(&self) {
+        if let Ok(mut spoke) = self.spoke.lock() {
+            *spoke = Instant::now();
+        }
+    }
+
+    /// A canary that set out at this time has arrived.
+    pub fn shown(&self, began: Instant) {
+        if let Ok(mut canary) = self.canary.lock() {
+            *canary = Some(began);
+        }
+    }
+
+    /// Whether a canary has arrived that set out after everything the case did.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        let (Ok(spoke), Ok(canary)) = (self.spoke.lock(), self.canary.lock()) else {
+            return false;
+        };
+        canary.is_some_and(|canary| canary >= *spoke)
     }
 
     /// What was asked for, or what is left of the case's time if that is less.

@@ -171,7 +171,8 @@ fn in_words(error: &lettre::transport::smtp::Error) -> String {
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
-            text.push_str(&format!(": {cause_text}"));
+            text.push_str(": ");
+            text.push_str(&cause_text);
         }
         source = cause.source();
     }

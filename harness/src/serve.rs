@@ -13,9 +13,15 @@ use crate::plan::{self, Case};
 use crate::scenario::{self, Entry};
 use crate::wrong::Wrong;
 
-/// A scenario that has the tutorial's rows and a server of its own, and does nothing.
-const TUTORIAL: &str =
-    "title   The tutorial's data\nnames   tutorial\nneeds   own-target\nstart   nothing\n";
+/// A scenario that has the tutorial's rows and a server of its own.
+const TUTORIAL: &str = "title   The tutorial's data
+names   tutorial
+needs   own-target
+start   nothing
+
+MUST    tut.literal-rows   tutorial:domains   the tables hold the rows of the text
+rows 1 SELECT domain FROM domains WHERE domain = 'mydomain.com'
+";
 
 /// `serve --config DIR`: the child process. It ends when the server does.
 #[must_use]
@@ -65,7 +71,7 @@ pub(crate) async fn tutorial(port: Option<u16>) -> Ended {
          forward   myforward@mydomain.com\n\
          Maildirs  {}\n\n\
          Send it something:\n  \
-         printf 'Subject: hello\\n\\nhello\\n' | curl -sS smtp://{plain}/client.example \\\n    \
+         printf 'Subject: hello\\r\\n\\r\\nhello\\r\\n' | curl -sS smtp://{plain}/client.example \\\n    \
          --mail-from me@example.org --mail-rcpt address@mydomain.com --upload-file -\n  \
          ls {}/mydomain.com/address/new\n\n\
          Ctrl-C ends it and removes everything.\n",
@@ -81,4 +87,13 @@ pub(crate) async fn tutorial(port: Option<u16>) -> Ended {
     environment.stop().await;
     waited.map_err(|error| unable(error.to_string()))?;
     Ok(ExitCode::Held)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_tutorials_case_can_be_read_and_has_a_server_of_its_own() {
+        let case = super::tutorial_case().unwrap();
+        assert!(case.own_target && case.literal_names);
+    }
 }

@@ -1,5 +1,7 @@
 //! The command line: what is understood, what is said about the rest, and the exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::process::{Command, Output};
 
 use rstest::rstest;

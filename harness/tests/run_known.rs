@@ -1,5 +1,7 @@
 //! The list of known failures.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

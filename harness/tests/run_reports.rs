@@ -1,5 +1,7 @@
 //! The reports on events that a test makes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The wire: replies read the same however they are cut, ends are told apart.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 

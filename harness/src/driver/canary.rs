@@ -12,7 +12,7 @@ use crate::scenario::{Entry, Vantage};
 /// How long a canary may take to arrive.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How often files and sinks are looked at while an event is awaited.
-pub const POLL: Duration = Duration::from_millis(15);
+pub const POLL: Duration = Duration::from_millis(8);
 
 /// Whether a message is a canary.
 #[must_use]
@@ -28,6 +28,7 @@ pub async fn to_maildir<S: Stage>(
     tokens: &Tokens,
     journal: &Journal,
 ) -> Result<(), String> {
+    let began = Instant::now();
     let token = tokens.canary();
     let mailbox = stage.canary_mailbox();
     send(stage, from, &mailbox, &token, journal).await?;
@@ -42,6 +43,7 @@ pub async fn to_maildir<S: Stage>(
                 // Its work is done; the box stays small for the next. Not ours to remove: no harm.
                 let _ = std::fs::remove_file(&path);
                 journal.note(format!("canary {token} arrived"));
+                journal.shown(began);
                 return Ok(());
             }
         }

@@ -202,6 +202,9 @@ impl<'a, S: Stage> Run<'a, S> {
 
     async fn step(&mut self, step: &Step, evidence: bool) -> Result<Done, Stop> {
         let span = step.span;
+        if !is_probe(&step.kind) {
+            self.journal.spoke();
+        }
         match &step.kind {
             StepKind::Clause(_) | StepKind::Repeat(..) => Ok(Done::Action),
             StepKind::Client(text) => {
@@ -335,6 +338,7 @@ impl<'a, S: Stage> Run<'a, S> {
     }
 
     async fn send(&mut self, octets: &[u8], span: Span) -> Result<Done, Stop> {
+        self.journal.spoke();
         self.current()?.send(octets, span).await;
         Ok(Done::Action)
     }

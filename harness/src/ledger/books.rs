@@ -259,7 +259,7 @@ impl Books {
         let span = self
             .transactions
             .first()
-            .map_or(Span::default(), |one| one.span);
+            .map_or_else(Span::default, |one| one.span);
         stray
             .map(|seen| Finding {
                 id: "ledger.refused",

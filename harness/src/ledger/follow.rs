@@ -124,6 +124,7 @@ impl Follower {
     }
 
     /// The connection ended; every transaction that it carried.
+    #[must_use]
     pub fn ended(mut self) -> Vec<Transaction> {
         if matches!(self.mode, Mode::Data) {
             let (content, end) = match take_content(&mut self.pending) {
@@ -328,7 +329,7 @@ mod tests {
         hear(&mut follower, "250 ok");
         say(
             &mut follower,
-            "BDAT 25\r\nX-Vmailspec-Token: t-9\r\n\r\nBDAT 2 LAST\r\nok",
+            "BDAT 26\r\nX-Vmailspec-Token: t-9\r\n\r\nBDAT 2 LAST\r\nok",
         );
         hear(&mut follower, "250 ok");
         hear(&mut follower, "250 ok");

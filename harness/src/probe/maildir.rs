@@ -14,7 +14,7 @@ use crate::environment::Mail;
 use crate::names::token_of;
 use crate::scenario::Detail;
 
-/// How long details may take to become true once the messages are there (maildirsize follows).
+/// How long maildirsize may take to say what is there.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Exactly `count` messages of the case are in `new/`, with these details each.
@@ -37,12 +37,12 @@ pub(crate) async fn check<S: Stage>(
         }
         sleep(POLL).await;
     }
+    // The file of sums is written after the message; everything else is there with it.
+    let follows = details.iter().any(|detail| detail.word == "maildirsize") && !look.evidence;
     let deadline = Instant::now() + look.journal.limit(SETTLE);
     loop {
         match all_details(look, address, details).await {
-            Err(Stop::Missed(_)) if !look.evidence && Instant::now() < deadline => {
-                sleep(POLL).await
-            }
+            Err(Stop::Missed(_)) if follows && Instant::now() < deadline => sleep(POLL).await,
             Err(stop) => return Err(stop),
             Ok(()) => break,
         }
@@ -134,7 +134,8 @@ async fn wrong_count<S: Stage>(
     let there = ours(look, address).await?;
     let mut seen = messages(there.len());
     for mail in there.iter().take(3) {
-        seen.push_str(&format!(", {}", about(&mail.content)));
+        seen.push_str(", ");
+        seen.push_str(&about(&mail.content));
     }
     let expected = format!("{} in the Maildir of {address}", messages(count));
     Ok(Miss::new(look.span, expected, seen).harmful())

@@ -1,5 +1,6 @@
 //! `sink DOMAIN …`: what came to the next hop, and what a bounce says.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -63,11 +64,8 @@ fn wrong_count<S: Stage>(look: &Look<'_, S>, domain: &str, count: usize) -> Miss
     let there = ours(look, domain);
     let mut seen = messages(there.len());
     for sunk in there.iter().take(3) {
-        seen.push_str(&format!(
-            ", from <{}> to <{}>",
-            sunk.from,
-            sunk.to.join(">, <")
-        ));
+        let to = sunk.to.join(">, <");
+        let _ = write!(seen, ", from <{}> to <{to}>", sunk.from);
     }
     Miss::new(
         look.span,

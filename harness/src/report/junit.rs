@@ -66,21 +66,21 @@ fn status(case: &CaseResult, clause: &ClauseResult) -> TestCaseStatus {
         Verdict::Held | Verdict::Taken | Verdict::Declined | Verdict::Noted => {
             TestCaseStatus::success()
         }
-        Verdict::Broken => match &clause.known {
-            Some(reason) => skipped(format!("known failure: {reason}: {seen}")),
-            None => {
-                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-                status.set_type(clause.level.word());
-                status.set_message(seen);
-                let words: Vec<String> = clause
-                    .references
-                    .iter()
-                    .map(|reference| refs::in_words(reference))
-                    .collect();
-                status.set_description(format!("{} ({})", clause.claim, words.join("; ")));
-                status
+        Verdict::Broken => {
+            if let Some(reason) = &clause.known {
+                return skipped(format!("known failure: {reason}: {seen}"));
             }
-        },
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_type(clause.level.word());
+            status.set_message(seen);
+            let words: Vec<String> = clause
+                .references
+                .iter()
+                .map(|reference| refs::in_words(reference))
+                .collect();
+            status.set_description(format!("{} ({})", clause.claim, words.join("; ")));
+            status
+        }
         Verdict::Blocked => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
             status.set_type("blocked");

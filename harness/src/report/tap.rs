@@ -21,11 +21,8 @@ impl<W: Write> Tap<W> {
     fn case(&mut self, case: &CaseResult) -> std::io::Result<()> {
         for clause in &case.clauses {
             self.number += 1;
-            let word = if clause.is_news() || unseen(clause.verdict) {
-                "not ok"
-            } else {
-                "ok"
-            };
+            let bad = clause.verdict == Verdict::Broken || unseen(clause.verdict);
+            let word = if bad { "not ok" } else { "ok" };
             let directive = match (&clause.known, clause.verdict) {
                 (Some(reason), _) => format!(" # TODO {}", reason.replace('#', "")),
                 (None, Verdict::Unsupported) => " # SKIP unsupported".to_owned(),

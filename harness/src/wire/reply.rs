@@ -80,7 +80,7 @@ impl Reply {
         let mut text = shown(&self.raw);
         if !self.faults.is_empty() {
             let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
-            text.push_str(&format!(" (malformed: {})", faults.join("; ")));
+            text += &[" (malformed: ", &faults.join("; "), ")"].concat();
         }
         text
     }

@@ -66,7 +66,7 @@ async fn pass(
     let (from_server, to_server) = server.into_split();
     let shared = Shared::default();
     with(&shared, |dialogue| {
-        dialogue.waiting.push_back("GREETING".into())
+        dialogue.waiting.push_back("GREETING".into());
     });
     let up = commands(from_client, to_server, &rules, &shared);
     let down = replies(from_server, to_client, &rules, &shared);
