@@ -113,6 +113,9 @@ struct Run {
     /// A SHOULD that is not followed is broken
     #[arg(long)]
     strict: bool,
+    /// The server to judge: a description (fixtures/targets/README.md); none: the reference server
+    #[arg(long, value_name = "FILE")]
+    target: Option<PathBuf>,
     /// Known failures: a file of lines `PATTERN  REASON  DATE  [LINK]`
     #[arg(long, value_name = "FILE")]
     known: Option<PathBuf>,

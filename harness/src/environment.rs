@@ -7,7 +7,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | `database` | Docker, a private server of the machine, SQLite, or one that exists |
-//! | `target`, `template`, `certs` | the reference server as a child, its configuration, its certificate |
+//! | `description` | what the target is: how it is started, what it can |
+//! | `target`, `template`, `certs` | the server as a child or a container, its configuration, its certificate |
 //! | `gate` | the way from a target to its database, which can be shut |
 //! | `sink`, `dns` | where foreign mail goes, and how the target finds it |
 //! | `names` | what a case calls its own, and its rows |
@@ -16,6 +17,7 @@
 
 pub mod certs;
 pub mod database;
+pub mod description;
 pub mod dns;
 pub mod gate;
 pub mod names;
@@ -34,11 +36,14 @@ use std::sync::Arc;
 
 use crate::plan::Case;
 
+pub use self::description::Description;
 pub use self::world::World;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// `--target`: which server, and what it can.
+    pub target: Description,
     /// `--database`: auto, docker, local, embedded or a mysql:// URL.
     pub database: String,
     /// `--database-image`
@@ -83,6 +88,8 @@ pub struct TargetFacts {
     pub capabilities: Vec<String>,
     /// `tutorial`, `vda` …
     pub profiles: Vec<String>,
+    /// How many cases may have a target of their own at the same time.
+    pub own_targets: usize,
 }
 
 /// A message that came to the sink.
@@ -135,8 +142,7 @@ impl Environment {
     /// `vmaild 0.1.0 (reference server)`
     #[must_use]
     pub fn target_name(&self) -> String {
-        // Harness and server are released together.
-        format!("vmaild {} (reference server)", env!("CARGO_PKG_VERSION"))
+        self.run.target_name().to_owned()
     }
 
     /// The facts about the target that cases share.

@@ -24,8 +24,8 @@ use crate::verdict::{Seen, verdict};
 use crate::wire::Heard;
 use crate::wrong::Wrong;
 
-/// Cases with a target of their own at once: each is a process with a database file or gate.
-const OWN_TARGETS: usize = 4;
+/// The capability of which a second target beside the shared one is.
+const OWN_TARGET: &str = "own-target";
 /// The limit of a case, and of one that says `slow`.
 const LIMIT: Duration = Duration::from_secs(30);
 const SLOW_LIMIT: Duration = Duration::from_mins(5);
@@ -111,7 +111,7 @@ pub async fn run(
         vantage: vantage(&facts).await,
         environment,
         jobs: Semaphore::new(settings.jobs.max(1)),
-        own: Semaphore::new(OWN_TARGETS),
+        own: Semaphore::new(facts.own_targets.max(1)),
         literal: Mutex::new(()),
         settings,
         facts,
@@ -250,11 +250,12 @@ async fn in_world(shared: &Shared, case: &Case, world: &World) -> Outcome {
 /// What the target cannot do, or does not claim to be.
 fn unsupported(shared: &Shared, case: &Case) -> Option<String> {
     let header = &case.scenario.header;
-    let missing: Vec<&str> = header
-        .needs
-        .iter()
-        .filter(|need| !shared.facts.capabilities.contains(need))
-        .map(String::as_str)
+    // A case that changes the target needs its own whether it says so or not.
+    let own = (case.own_target && !header.needs.iter().any(|need| need == OWN_TARGET))
+        .then_some(OWN_TARGET);
+    let needs = header.needs.iter().map(String::as_str).chain(own);
+    let missing: Vec<&str> = needs
+        .filter(|need| !shared.facts.capabilities.iter().any(|has| has == need))
         .collect();
     if !missing.is_empty() {
         return Some(format!("the target does not offer {}", missing.join(", ")));

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cli::{Ended, Failed, print};
-use crate::environment::{Environment, Options};
+use crate::environment::{Description, Environment, Options};
 use crate::exit_code::ExitCode;
 use crate::plan::{self, Case};
 use crate::scenario::{self, Entry};
@@ -47,6 +47,7 @@ pub(crate) fn tutorial_case() -> Result<Case, Failed> {
 pub(crate) async fn tutorial(port: Option<u16>) -> Ended {
     let unable = |why: String| Failed::new(ExitCode::Environment, why);
     let options = Options {
+        target: Description::reference().map_err(|why| Failed::new(ExitCode::Defect, why))?,
         database: "embedded".into(),
         database_image: String::new(),
         keep: false,

@@ -13,7 +13,7 @@ use env_support::again;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use vmailspec::environment::names::{Names, statements};
-use vmailspec::environment::{Environment, Options, World};
+use vmailspec::environment::{Description, Environment, Options, World};
 use vmailspec::fixtures;
 use vmailspec::plan::{Case, cases};
 use vmailspec::scenario::parse::parse;
@@ -23,6 +23,7 @@ const SERVER: (&str, &str) = ("VMAILSPEC_SERVE_EXE", env!("CARGO_BIN_EXE_vmailsp
 
 fn options() -> Options {
     Options {
+        target: Description::reference().unwrap(),
         database: "embedded".to_owned(),
         database_image: String::new(),
         keep: false,

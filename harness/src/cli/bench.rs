@@ -7,7 +7,7 @@ use super::run::{planned, play, run_name};
 use super::{Ended, Failed, print};
 use crate::driver::Journal;
 use crate::driver::connection::{Connection, Peer};
-use crate::environment::{Environment, Options, World};
+use crate::environment::{Description, Environment, Options, World};
 use crate::exit_code::ExitCode;
 use crate::known::Known;
 use crate::runner::Settings;
@@ -17,7 +17,7 @@ use crate::wire::Heard;
 
 pub(super) async fn bench(runs: u32, scenarios: Option<PathBuf>) -> Ended {
     let mut starts = Vec::new();
-    let environment = Environment::start(&options(), &|_| {}).await?;
+    let environment = Environment::start(&options()?, &|_| {}).await?;
     let case = serve::tutorial_case()?;
     let unable = |why: String| Failed::new(ExitCode::Environment, why);
     let world = environment.world(&case).await.map_err(unable)?;
@@ -38,7 +38,7 @@ pub(super) async fn bench(runs: u32, scenarios: Option<PathBuf>) -> Ended {
             run: run_name(),
         };
         let count = cases.len();
-        let played = play(&options(), cases, settings, Vec::new()).await?;
+        let played = play(&options()?, cases, settings, Vec::new()).await?;
         if played.interrupted {
             return Ok(ExitCode::Interrupted);
         }
@@ -54,13 +54,14 @@ pub(super) async fn bench(runs: u32, scenarios: Option<PathBuf>) -> Ended {
     Ok(ExitCode::Held)
 }
 
-fn options() -> Options {
-    Options {
+fn options() -> Result<Options, Failed> {
+    Ok(Options {
+        target: Description::reference().map_err(|why| Failed::new(ExitCode::Defect, why))?,
         database: "embedded".into(),
         database_image: String::new(),
         keep: false,
         wrong: Vec::new(),
-    }
+    })
 }
 
 /// From starting the process to the greeting.

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
 use super::{Ended, Failed, Run, complain, in_runtime, print, scenarios};
-use crate::environment::{Environment, Options};
+use crate::environment::{Description, Environment, Options};
 use crate::event::{CaseResult, Event};
 use crate::exit_code::ExitCode;
 use crate::known::Known;
@@ -38,8 +38,12 @@ pub(super) fn run(arguments: &Run) -> Ended {
         return Ok(ExitCode::Held);
     }
     let usage = |text: String| Failed::new(ExitCode::Usage, text);
-    let known = arguments
-        .known
+    let target = match &arguments.target {
+        Some(file) => Description::read(file).map_err(usage)?,
+        None => Description::reference().map_err(|why| Failed::new(ExitCode::Defect, why))?,
+    };
+    let list = arguments.known.clone().or_else(|| target.known.clone());
+    let known = list
         .as_deref()
         .map(Known::read)
         .transpose()
@@ -68,6 +72,7 @@ pub(super) fn run(arguments: &Run) -> Ended {
         run: run_name(),
     };
     let options = Options {
+        target,
         database: arguments.database.clone(),
         database_image: arguments.database_image.clone(),
         keep: arguments.keep,
@@ -76,25 +81,21 @@ pub(super) fn run(arguments: &Run) -> Ended {
     let played = in_runtime_value(play(&options, cases, settings, reports))??;
     let whole = arguments.selection.is_empty();
     let stale = known.unwrap_or_default().stale(&played.results, whole);
-    Ok(concluded(&played, &stale, arguments))
+    let list = list.as_deref().unwrap_or_else(|| Path::new(""));
+    Ok(concluded(&played, &stale, list, arguments.strict))
 }
 
 /// The exit code of a run that was played, and the last words about it.
-fn concluded(played: &Played, stale: &[String], arguments: &Run) -> ExitCode {
+fn concluded(played: &Played, stale: &[String], list: &Path, strict: bool) -> ExitCode {
     for line in stale {
-        let list = arguments
-            .known
-            .as_deref()
-            .unwrap_or_else(|| Path::new(""))
-            .display();
-        complain(&format!("{list}: {line}"));
+        complain(&format!("{}: {line}", list.display()));
     }
     if let Some(why) = &played.unwritten {
         complain(&format!("a report could not be written: {why}"));
     }
     let mut summary = Summary::default();
     for case in &played.results {
-        summary.add(case, arguments.strict);
+        summary.add(case, strict);
     }
     if played.defects > 0 {
         ExitCode::Defect

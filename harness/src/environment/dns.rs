@@ -32,6 +32,8 @@ use super::sink::lock;
 
 /// A loopback address at which nothing ever listens.
 const DEAD: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 254);
+/// The last octets of the addresses in 127.9.0.0/24 with whose port 53 runs help themselves.
+const USUAL: std::ops::RangeInclusive<u8> = 53..=99;
 
 /// A running name server. Dropping it ends it.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub struct Dns {
     address: SocketAddr,
     zones: Arc<Mutex<Zones>>,
     serving: JoinHandle<()>,
+    /// On port 53.
+    usual: Option<JoinHandle<()>>,
 }
 
 /// What is known, and what was asked.
@@ -64,7 +68,30 @@ impl Dns {
             address,
             zones,
             serving,
+            usual: None,
         })
+    }
+
+    /// Listens on port 53 too, at an address of its own, for servers that know no other port; where
+    /// that is. Needs the right to: root.
+    pub fn also_on_port_53(&mut self) -> io::Result<Ipv4Addr> {
+        let mut taken = io::Error::other("no address is left");
+        for last in USUAL {
+            let address = Ipv4Addr::new(127, 9, 0, last);
+            match StdSocket::bind((address, 53)) {
+                Ok(socket) => {
+                    socket.set_nonblocking(true)?;
+                    let socket = UdpSocket::from_std(socket)?;
+                    let zones = Arc::clone(&self.zones);
+                    self.usual = Some(tokio::spawn(serve(socket, zones)));
+                    return Ok(address);
+                }
+                // Another run beside this one.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(taken)
     }
 
     /// Where it listens (UDP).
@@ -107,6 +134,9 @@ impl Dns {
 impl Drop for Dns {
     fn drop(&mut self) {
         self.serving.abort();
+        if let Some(usual) = &self.usual {
+            usual.abort();
+        }
     }
 }
 

@@ -14,9 +14,11 @@ use super::gate::{self, Gate};
 use super::names::{self, HOSTNAME, LITERAL_DOMAIN, LITERAL_TRANSPORT, Names};
 use super::reaper::RunFolder;
 use super::sink::{self, Sink};
-use super::standing::{Making, NEIGHBOUR, Plan, STRANGER, Standing, remove_canary, seed_canary};
+use super::standing::{
+    Making, NEIGHBOUR, Plan, STRANGER, Standing, Way, remove_canary, seed_canary,
+};
 use super::world::{Own, World};
-use super::{EnvironmentError, Options, random};
+use super::{Description, EnvironmentError, Options, random};
 use crate::plan::Case;
 use crate::scenario::{Text, text};
 
@@ -41,8 +43,10 @@ pub(super) struct Run {
     seed: Vec<String>,
     identity: Identity,
     authority: Vec<u8>,
-    program: PathBuf,
-    wrong: Vec<String>,
+    way: Way,
+    description: Description,
+    /// Lines of `main.cf` that every target has.
+    main_cf: Vec<String>,
     owner: (u32, u32),
     next_hop: TcpListener,
     cases: AtomicUsize,
@@ -70,15 +74,12 @@ impl Run {
         say: &(dyn Fn(String) + Sync),
     ) -> Result<Self, EnvironmentError> {
         let choice = Choice::parse(&options.database)?;
-        let wrong = wrong_lines(&options.wrong)?;
+        let description = options.target.clone();
+        let mut main_cf = description.main_cf.clone();
+        main_cf.extend(wrong_lines(&options.wrong)?);
         preflight()?;
         let unavailable = |what: &str, why: &dyn std::fmt::Display| {
             EnvironmentError::Unavailable(format!("{what}: {why}"))
-        };
-        let program = match std::env::var_os("VMAILSPEC_SERVE_EXE") {
-            Some(program) => program.into(),
-            None => std::env::current_exe()
-                .map_err(|error| unavailable("this program's own file", &error))?,
         };
         let folder = RunFolder::new(options.keep)
             .map_err(|error| unavailable("the temporary folder", &error))?;
@@ -98,7 +99,11 @@ impl Run {
         let identity = authority
             .sign(HOSTNAME)
             .map_err(|error| unavailable("certificates", &error))?;
-        let dns = Dns::start().map_err(|error| unavailable("name server on 127.0.0.1", &error))?;
+        let mut dns =
+            Dns::start().map_err(|error| unavailable("name server on 127.0.0.1", &error))?;
+        let way = Way::to(&description, &mut dns)
+            .await
+            .map_err(|why| unavailable(&description.name, &why))?;
         dns.add_host(HOSTNAME, Ipv4Addr::LOCALHOST);
         let next_hop =
             random::free_port(RESERVED.into()).and_then(|port| TcpListener::bind((RESERVED, port)));
@@ -110,19 +115,24 @@ impl Run {
         let (name, is_given) = (database.name().to_owned(), database.is_given());
         let why = |why: String| EnvironmentError::Unavailable(why);
         let store = database.shared(owner.1).await.map_err(why)?;
+        if matches!((&way, &store), (Way::Container { .. }, Store::Sqlite(_))) {
+            let why = "a container needs MySQL or MariaDB: choose another --database than embedded";
+            return Err(unavailable(&description.name, &why));
+        }
         let canary = format!("canary@canary.{id}.test");
         let shared = folder.path().join("shared");
         let plan = Plan {
             folder: &shared,
             store: &store,
             gate: None,
-            main_cf: wrong.clone(),
+            main_cf: main_cf.clone(),
             master_cf: Vec::new(),
         };
         let making = Making {
             identity: &identity,
             authority: &authority.der(),
-            program: &program,
+            way: &way,
+            description: &description,
             dns: &dns,
             next_hop: &next_hop,
             owner,
@@ -155,14 +165,19 @@ impl Run {
             seed: names::statements(seed),
             identity,
             authority: authority.der(),
-            program,
-            wrong,
+            way,
+            description,
+            main_cf,
             owner,
             next_hop,
             cases: AtomicUsize::new(0),
             literal: Arc::default(),
             folder,
         })
+    }
+
+    pub(super) fn target_name(&self) -> &str {
+        &self.description.name
     }
 
     pub(super) fn database_name(&self) -> &str {
@@ -283,7 +298,7 @@ impl Run {
         let header = &case.scenario.header;
         let known = case.names(names);
         let value = |text: &Text| text::expand(text, &known);
-        let mut main_cf = self.wrong.clone();
+        let mut main_cf = self.main_cf.clone();
         main_cf.extend(
             header
                 .main_cf
@@ -330,7 +345,8 @@ impl Run {
         Making {
             identity: &self.identity,
             authority: &self.authority,
-            program: &self.program,
+            way: &self.way,
+            description: &self.description,
             dns: &self.dns,
             next_hop: &self.next_hop,
             owner: self.owner,

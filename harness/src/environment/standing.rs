@@ -3,15 +3,23 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
 
 use super::certs::Identity;
 use super::database::Store;
+use super::database::local::find;
+use super::description::Start;
 use super::dns::Dns;
 use super::names::HOSTNAME;
 use super::target::{Recipe, Target};
 use super::template::{self, Settings};
-use super::{TargetFacts, random};
+use super::{Description, TargetFacts, random};
 
+/// An engine of this machine answers in milliseconds.
+const ENGINE_LIMIT: Duration = Duration::from_secs(10);
 const LISTEN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// In `mynetworks`, as the template has it.
 pub(super) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -27,6 +35,70 @@ pub(super) struct Standing {
     pub(super) facts: TargetFacts,
 }
 
+/// The way to start targets on this machine, known to be there.
+#[derive(Debug)]
+pub(super) enum Way {
+    Reference {
+        /// `VMAILSPEC_SERVE_EXE`, or this program.
+        program: PathBuf,
+    },
+    Container {
+        docker: PathBuf,
+        image: String,
+        ready: String,
+        /// The run's, on port 53.
+        name_server: Ipv4Addr,
+    },
+}
+
+impl Way {
+    /// What a description asks for; an error says what is missing.
+    pub(super) async fn to(description: &Description, dns: &mut Dns) -> Result<Self, String> {
+        let (image, ready) = match &description.start {
+            Start::Reference => {
+                let program = match std::env::var_os("VMAILSPEC_SERVE_EXE") {
+                    Some(program) => program.into(),
+                    None => std::env::current_exe()
+                        .map_err(|error| format!("this program's own file: {error}"))?,
+                };
+                return Ok(Self::Reference { program });
+            }
+            Start::Container { image, ready } => (image.clone(), ready.clone()),
+        };
+        if !rustix::process::geteuid().is_root() {
+            return Err(
+                "its name server has to be on port 53, and its Maildirs belong to another account: run as root"
+                    .to_owned(),
+            );
+        }
+        let docker = find("docker").ok_or("there is no docker command here")?;
+        let inspected = Command::new(&docker)
+            .args(["image", "inspect", "--format", "{{.Id}}", &image])
+            .stdin(Stdio::null())
+            .output();
+        let inspected = tokio::time::timeout(ENGINE_LIMIT, inspected).await;
+        let inspected = inspected
+            .map_err(|_| format!("no engine answers within {} s", ENGINE_LIMIT.as_secs()))?
+            .map_err(|error| format!("{}: {error}", docker.display()))?;
+        if !inspected.status.success() {
+            let said = String::from_utf8_lossy(&inspected.stderr);
+            return Err(format!(
+                "the image {image} is not here, none is pulled (vmailspec's own is made by ci/images postfix): {}",
+                said.trim()
+            ));
+        }
+        let name_server = dns.also_on_port_53().map_err(|error| {
+            format!("no name server on port 53 of 127.9.0.53 and following: {error}")
+        })?;
+        Ok(Self::Container {
+            docker,
+            image,
+            ready,
+            name_server,
+        })
+    }
+}
+
 /// Of a target that is about to be made.
 pub(super) struct Plan<'a> {
     pub(super) folder: &'a Path,
@@ -40,7 +112,8 @@ pub(super) struct Plan<'a> {
 pub(super) struct Making<'a> {
     pub(super) identity: &'a Identity,
     pub(super) authority: &'a [u8],
-    pub(super) program: &'a Path,
+    pub(super) way: &'a Way,
+    pub(super) description: &'a Description,
     pub(super) dns: &'a Dns,
     pub(super) next_hop: &'a TcpListener,
     pub(super) owner: (u32, u32),
@@ -89,11 +162,7 @@ impl Making<'_> {
                 master_cf: plan.master_cf.clone(),
             };
             template::write(&settings, self.identity)?;
-            let target = Target::new(Recipe {
-                program: self.program.to_owned(),
-                config: settings.config,
-                resolver: self.dns.address(),
-            });
+            let target = Target::new(self.recipe(plan.folder, settings.config));
             match target.start().await {
                 Ok(()) => return Ok((target, self.facts(smtp, smtps, mailboxes))),
                 Err(said) => why = said,
@@ -106,8 +175,30 @@ impl Making<'_> {
         Err(why)
     }
 
+    fn recipe(&self, folder: &Path, config: PathBuf) -> Recipe {
+        match self.way {
+            Way::Reference { program } => Recipe::Reference {
+                program: program.clone(),
+                config,
+                resolver: self.dns.address(),
+            },
+            Way::Container {
+                docker,
+                image,
+                ready,
+                name_server,
+            } => Recipe::Container {
+                docker: docker.clone(),
+                image: image.clone(),
+                ready: ready.clone(),
+                folder: folder.to_owned(),
+                config,
+                name_server: (*name_server).into(),
+            },
+        }
+    }
+
     fn facts(&self, plain: SocketAddr, smtps: SocketAddr, mailboxes: PathBuf) -> TargetFacts {
-        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         TargetFacts {
             plain,
             smtps,
@@ -117,17 +208,12 @@ impl Making<'_> {
             neighbour: NEIGHBOUR.into(),
             maildir_root: Some(mailboxes),
             owner: Some(self.owner),
-            capabilities: words(&[
-                "quota",
-                "faults",
-                "maildir",
-                "queue",
-                "owner",
-                "own-target",
-                "sink",
-                "database",
-            ]),
-            profiles: words(&["tutorial", "vda"]),
+            capabilities: self.description.capabilities.clone(),
+            profiles: self.description.profiles.clone(),
+            own_targets: match self.way {
+                Way::Reference { .. } => 4,
+                Way::Container { .. } => 2,
+            },
         }
     }
 }

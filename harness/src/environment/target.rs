@@ -1,9 +1,10 @@
-//! The target: the reference server as a child process that can be stopped, killed and started again.
+//! The target: a server that can be stopped, killed and started again, the reference server as a child
+//! process or any other in a container.
 //!
 //! Its ports stay the same for life; its log lines are kept; an end that nobody asked for is a
 //! crash and is remembered with its exit status and the last lines of its log.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,11 +15,13 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use super::random;
 use super::reaper::{Reaper, Watch};
 use super::sink::lock;
 
-/// A server that says nothing for so long is not coming.
+/// A server that says nothing for so long is not coming; containers are started by a busy engine.
 const READY_LIMIT: Duration = Duration::from_secs(20);
+const CONTAINER_LIMIT: Duration = Duration::from_mins(1);
 /// SIGTERM lets a server finish what it has begun; then SIGKILL.
 const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 /// Between the end of its outputs and the end of the process, in either order.
@@ -26,13 +29,117 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How to start it.
 #[derive(Debug, Clone)]
-pub struct Recipe {
-    /// `VMAILSPEC_SERVE_EXE`, or this program.
-    pub program: PathBuf,
-    /// `--config`
-    pub config: PathBuf,
-    /// `--resolver`
-    pub resolver: SocketAddr,
+pub enum Recipe {
+    /// The reference server as a child process.
+    Reference {
+        /// `VMAILSPEC_SERVE_EXE`, or this program.
+        program: PathBuf,
+        /// `--config`
+        config: PathBuf,
+        /// `--resolver`
+        resolver: SocketAddr,
+    },
+    /// A container, which the docker command stands for: its outputs, its end, and SIGTERM to it.
+    Container {
+        /// The docker command.
+        docker: PathBuf,
+        /// The image.
+        image: String,
+        /// Part of the line that says that it listens.
+        ready: String,
+        /// Mounted at the path that it has here.
+        folder: PathBuf,
+        /// In it; the image's one argument.
+        config: PathBuf,
+        /// Asked on port 53.
+        name_server: IpAddr,
+    },
+}
+
+impl Recipe {
+    /// The command; of a container with the name `name`.
+    fn command(&self, name: &str) -> Command {
+        match self {
+            Self::Reference {
+                program,
+                config,
+                resolver,
+            } => {
+                let mut command = Command::new(program);
+                command.args(["serve", "--config"]).arg(config);
+                command.arg("--resolver").arg(resolver.to_string());
+                command
+            }
+            Self::Container {
+                docker,
+                image,
+                folder,
+                config,
+                name_server,
+                ..
+            } => {
+                let mut mount = folder.clone().into_os_string();
+                mount.push(":");
+                mount.push(folder);
+                let mut command = Command::new(docker);
+                // What it says is kept here, and need not be kept by the engine as well.
+                command.args(["run", "--rm", "--network", "host", "--log-driver", "none"]);
+                command.args(["--name", name, "--env"]);
+                command.arg(format!("VMAILSPEC_NAMESERVER={name_server}"));
+                command.arg("--volume").arg(mount).arg(image).arg(config);
+                command
+            }
+        }
+    }
+
+    /// For messages.
+    fn shown(&self) -> String {
+        match self {
+            Self::Reference { program, .. } => format!("{} serve", program.display()),
+            Self::Container { image, .. } => format!("the container of {image}"),
+        }
+    }
+
+    fn ready(&self) -> &str {
+        match self {
+            Self::Reference { .. } => "listening on",
+            Self::Container { ready, .. } => ready,
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        match self {
+            Self::Reference { .. } => READY_LIMIT,
+            Self::Container { .. } => CONTAINER_LIMIT,
+        }
+    }
+
+    /// Ends what is started, however we end; before it is started.
+    fn watch(&self, name: &str) -> std::io::Result<Watch> {
+        match self {
+            Self::Reference { .. } => Reaper::watch_group(),
+            Self::Container { docker, .. } => Reaper::watch_container(docker, name),
+        }
+    }
+
+    /// Ends the server at once.
+    async fn kill(&self, pid: Pid, name: &str) {
+        match self {
+            Self::Reference { .. } => {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            // Its end ends the command that stands for it.
+            Self::Container { docker, .. } => {
+                let mut command = Command::new(docker);
+                command.args(["kill", name]).stdin(Stdio::null());
+                let _ = command
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .status()
+                    .await;
+            }
+        }
+    }
 }
 
 /// A target. Dropping it kills the process.
@@ -45,11 +152,21 @@ pub struct Target {
 
 #[derive(Debug)]
 struct Running {
+    recipe: Recipe,
+    /// Of a container.
+    name: String,
     pid: Pid,
     /// Set before we end it ourselves.
     expected: watch::Sender<bool>,
     ended: watch::Receiver<Option<String>>,
     watch: Watch,
+}
+
+/// Whether it said that it listens.
+#[derive(Debug, Clone)]
+struct Ready {
+    text: String,
+    is: watch::Sender<bool>,
 }
 
 /// What it said.
@@ -94,14 +211,16 @@ impl Target {
     }
 
     async fn spawn(&self) -> Result<Running, String> {
-        let program = self.recipe.program.display().to_string();
-        let watch = Reaper::watch_group().map_err(|error| format!("/bin/sh: {error}"))?;
-        let mut child = Command::new(&self.recipe.program)
-            .arg("serve")
-            .arg("--config")
-            .arg(&self.recipe.config)
-            .arg("--resolver")
-            .arg(self.recipe.resolver.to_string())
+        let program = self.recipe.shown();
+        let id = random::hex(6).map_err(|error| format!("/dev/urandom: {error}"))?;
+        let name = format!("vmailspec-target-{id}");
+        let watch = self
+            .recipe
+            .watch(&name)
+            .map_err(|error| format!("/bin/sh: {error}"))?;
+        let mut child = self
+            .recipe
+            .command(&name)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -109,11 +228,14 @@ impl Target {
             .process_group(watch.group())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| format!("{program} serve: {error}"))?;
+            .map_err(|error| format!("{program}: {error}"))?;
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let pid = pid.ok_or_else(|| format!("{program} serve ended before it began"))?;
-        let ready = watch::Sender::new(false);
-        let mut is_ready = ready.subscribe();
+        let pid = pid.ok_or_else(|| format!("{program} ended before it began"))?;
+        let ready = Ready {
+            text: self.recipe.ready().to_owned(),
+            is: watch::Sender::new(false),
+        };
+        let mut is_ready = ready.is.subscribe();
         let outputs = [
             child
                 .stdout
@@ -136,7 +258,7 @@ impl Target {
         let ready = async { is_ready.wait_for(|ready| *ready).await.is_ok() };
         // `Some(false)`: its outputs are closed, or it ended.
         let listens = tokio::select! {
-            ready = tokio::time::timeout(READY_LIMIT, ready) => ready.ok(),
+            ready = tokio::time::timeout(self.recipe.limit(), ready) => ready.ok(),
             _ = ended.wait_for(Option::is_some) => Some(false),
         };
         if listens == Some(false) {
@@ -144,19 +266,24 @@ impl Target {
             let _ = tokio::time::timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await;
         }
         let running = Running {
+            recipe: self.recipe.clone(),
+            name,
             pid,
             expected,
             ended,
             watch,
         };
         if listens != Some(true) {
-            let limit = READY_LIMIT.as_secs();
+            let limit = self.recipe.limit().as_secs();
             let what = match running.end(Signal::KILL).await {
                 Some(status) => status,
-                None => format!("it did not say \"listening on\" within {limit} s"),
+                None => format!(
+                    "it did not say \"{}\" within {limit} s",
+                    self.recipe.ready()
+                ),
             };
             return Err(format!(
-                "{program} serve did not start: {what}. Its log: {}",
+                "{program} did not start: {what}. Its log: {}",
                 self.log.tail()
             ));
         }
@@ -208,14 +335,20 @@ impl Running {
         self.expected.send_replace(true);
         let before = self.ended.borrow().clone();
         if before.is_none() {
-            let _ = kill_process(self.pid, signal);
+            if signal == Signal::KILL {
+                self.recipe.kill(self.pid, &self.name).await;
+            } else {
+                let _ = kill_process(self.pid, signal);
+            }
         }
         let ended = tokio::time::timeout(DRAIN_LIMIT, self.ended.wait_for(Option::is_some))
             .await
             .is_ok();
         if !ended {
+            // The watch, dropped, ends what is behind a command that hangs.
             let _ = kill_process(self.pid, Signal::KILL);
             let _ = self.ended.wait_for(Option::is_some).await;
+            return before;
         }
         self.watch.release();
         before
@@ -252,7 +385,7 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-async fn collect(pipe: impl AsyncRead + Unpin, log: Arc<Log>, ready: watch::Sender<bool>) {
+async fn collect(pipe: impl AsyncRead + Unpin, log: Arc<Log>, ready: Ready) {
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
     while reader
@@ -262,10 +395,10 @@ async fn collect(pipe: impl AsyncRead + Unpin, log: Arc<Log>, ready: watch::Send
     {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         line.clear();
-        let says_so = text.contains("listening on");
+        let says_so = text.contains(&ready.text);
         lock(&log.lines).push(text);
         if says_so {
-            ready.send_replace(true);
+            ready.is.send_replace(true);
         }
     }
 }
