@@ -53,12 +53,12 @@ fn wait_to_be_killed(said: &str) -> ! {
 fn a_process_ends_when_its_owner_is_killed() {
     if inside() {
         // It inherits our output: that is closed when the last of us is gone.
+        let watch = Reaper::watch_group().unwrap();
         let child = Command::new("sleep")
             .arg("600")
-            .process_group(0)
+            .process_group(watch.group())
             .spawn()
             .unwrap();
-        let _watch = Reaper::watch_group(child.id()).unwrap();
         wait_to_be_killed(&child.id().to_string());
     }
     let (mut owner, child, mut output) = owner("a_process_ends_when_its_owner_is_killed");

@@ -9,17 +9,37 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// `$@` is the command; `release` on the pipe means that nothing is left to end.
-const WAIT: &str = r#"trap '' HUP INT TERM; read -r word; [ "$word" = release ] || "$@""#;
+/// `$@` is the command. Words on the pipe: `release`, nothing is left to end; `now`, end it; the
+/// pipe's end: the owner is `gone`, and what it had asked for may still be coming into being.
+const WAIT: &str = r#"
+trap '' HUP INT TERM
+read -r word
+[ "$word" = release ] && exit
+REAP=${word:-gone}
+export REAP
+"$@"
+"#;
+
+/// The engine goes on with a request whose client was killed, so the container may come later.
+const REMOVE_CONTAINER: &str = r#"
+n=0
+while [ -z "$("$1" rm -fv "$2" 2>/dev/null)" ] && [ "$REAP" = gone ] && [ $n -lt 40 ]; do
+    n=$((n+1)); sleep 0.5
+done
+"#;
 
 /// Servers that are about to die may still write into the folder: try until nothing is left of it.
-const REMOVE: &str =
-    r#"n=0; while rm -rf -- "$1"; [ -e "$1" ] && [ $n -lt 100 ]; do n=$((n+1)); sleep 0.1; done"#;
+const REMOVE_FOLDER: &str = r#"
+n=0
+while rm -rf -- "$1"; [ -e "$1" ] && [ $n -lt 100 ]; do
+    n=$((n+1)); sleep 0.1
+done
+"#;
 
 /// The prefix of every run folder; nothing else is ever removed.
 pub const FOLDER_PREFIX: &str = "vmailspec-";
@@ -42,9 +62,10 @@ impl Reaper {
         Ok(Watch { shell: Some(shell) })
     }
 
-    /// Kills the process group `id`: a server that was started in a group of its own.
-    pub fn watch_group(id: u32) -> io::Result<Watch> {
-        Self::watch(&["kill", "-s", "KILL", "--", &format!("-{id}")])
+    /// Kills every process of its group: start them with [`Watch::group`]. Because it is there
+    /// before them, there is no moment at which nobody would end them.
+    pub fn watch_group() -> io::Result<Watch> {
+        Self::watch(&["kill", "-s", "KILL", "0"])
     }
 
     /// Removes a run folder and everything in it.
@@ -56,15 +77,24 @@ impl Reaper {
                 folder.display()
             )));
         }
-        let words: [OsString; 5] = [
-            "sh".into(),
-            "-c".into(),
-            REMOVE.into(),
-            "vmailspec-reaper".into(),
-            folder.into(),
-        ];
-        Self::watch(&words)
+        Self::watch(&script(REMOVE_FOLDER, &[folder.as_os_str()]))
     }
+
+    /// Removes the container `name` by the docker command `docker`.
+    pub fn watch_container(docker: &Path, name: &str) -> io::Result<Watch> {
+        Self::watch(&script(
+            REMOVE_CONTAINER,
+            &[docker.as_os_str(), name.as_ref()],
+        ))
+    }
+}
+/// The words that run a script of ours; its arguments are `$1` and so on, never part of its text.
+fn script(text: &str, arguments: &[&OsStr]) -> Vec<OsString> {
+    let words = ["sh", "-c", text, "vmailspec-reaper"].map(OsString::from);
+    words
+        .into_iter()
+        .chain(arguments.iter().map(OsString::from))
+        .collect()
 }
 
 /// Something that will be ended. Dropping it ends it now and waits for that.
@@ -75,12 +105,24 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// The process group in which the shell lives, for [`Reaper::watch_group`].
+    #[must_use]
+    pub fn group(&self) -> i32 {
+        self.shell
+            .as_ref()
+            .map_or(0, |shell| shell.id().cast_signed())
+    }
+
     /// It ended by itself: the command is not run.
     pub fn release(mut self) {
+        self.tell("release\n");
+    }
+
+    fn tell(&mut self, word: &str) {
         if let Some(mut shell) = self.shell.take() {
             if let Some(mut pipe) = shell.stdin.take() {
                 // A shell that is gone cannot be told, and need not be.
-                let _ = pipe.write_all(b"release\n");
+                let _ = pipe.write_all(word.as_bytes());
             }
             let _ = shell.wait();
         }
@@ -89,10 +131,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(mut shell) = self.shell.take() {
-            drop(shell.stdin.take());
-            let _ = shell.wait();
-        }
+        self.tell("now\n");
     }
 }
 
@@ -109,15 +148,16 @@ impl RunFolder {
     /// target's account must reach its queue and its Maildirs.
     pub fn new(keep: bool) -> io::Result<Self> {
         let parent = reachable_parent()?;
-        let path = tempfile::Builder::new()
-            .prefix(FOLDER_PREFIX)
-            .tempdir_in(parent)?
-            .keep();
+        let name = format!("{FOLDER_PREFIX}{}", super::random::hex(5)?);
+        let path = parent.join(name);
+        // First the watch: a name of ten random digits is nobody else's.
         let watch = if keep {
             None
         } else {
             Some(Reaper::watch_folder(&path)?)
         };
+        std::fs::DirBuilder::new().mode(0o711).create(&path)?;
+        // Whatever the umask took away.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o711))?;
         Ok(Self {
             path,

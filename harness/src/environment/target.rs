@@ -95,6 +95,7 @@ impl Target {
 
     async fn spawn(&self) -> Result<Running, String> {
         let program = self.recipe.program.display().to_string();
+        let watch = Reaper::watch_group().map_err(|error| format!("/bin/sh: {error}"))?;
         let mut child = Command::new(&self.recipe.program)
             .arg("serve")
             .arg("--config")
@@ -105,15 +106,12 @@ impl Target {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A Ctrl-C is for the harness, which ends its children in order.
-            .process_group(0)
+            .process_group(watch.group())
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("{program} serve: {error}"))?;
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let pid = pid.ok_or_else(|| format!("{program} serve ended before it began"))?;
-        let watch = Reaper::watch_group(pid.as_raw_nonzero().get().cast_unsigned())
-            .map_err(|error| format!("/bin/sh: {error}"))?;
-
         let ready = watch::Sender::new(false);
         let mut is_ready = ready.subscribe();
         let outputs = [

@@ -284,7 +284,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_value_makes_it_panic(value in "\\PC{0,60}") {
-            destinations(&value);
+            let _ = destinations(&value);
         }
 
         #[test]

@@ -210,25 +210,30 @@ impl Filter {
                 stored.extend_from_slice(b"X-Mailbox-Line: ");
                 self.part = Part::Header { dropped: false };
             }
-            _ => match header_name(line) {
-                Some(name) => {
-                    let dropped = DROPPED.contains(&name.as_str());
-                    self.part = Part::Header { dropped };
-                    self.hops += usize::from(name == "received");
-                    if name == "message-id" && self.message_id.is_empty() {
-                        let value = line.get(name.len() + 1..).unwrap_or_default();
-                        self.message_id = String::from_utf8_lossy(value).trim().to_owned();
-                    }
-                    if dropped {
-                        return;
-                    }
-                }
-                None => {
+            _ => {
+                let Some(name) = header_name(line) else {
                     // Text without a header before it: the empty line that was left out.
                     stored.push(b'\n');
+                    stored.extend_from_slice(line);
                     self.part = Part::Body;
+                    return;
+                };
+                let dropped = DROPPED.contains(&name.as_str());
+                self.part = Part::Header { dropped };
+                self.hops += usize::from(name == "received");
+                if name == "message-id" && self.message_id.is_empty() {
+                    let value = line
+                        .splitn(2, |&octet| octet == b':')
+                        .nth(1)
+                        .unwrap_or_default();
+                    String::from_utf8_lossy(value)
+                        .trim()
+                        .clone_into(&mut self.message_id);
                 }
-            },
+                if dropped {
+                    return;
+                }
+            }
         }
         stored.extend_from_slice(line);
     }
@@ -253,9 +258,9 @@ mod tests {
 
     fn stored(pieces: &[&[u8]]) -> Vec<u8> {
         let (mut filter, mut stored) = (Filter::default(), Vec::new());
-        pieces
-            .iter()
-            .for_each(|piece| filter.write(piece, &mut stored));
+        for piece in pieces {
+            filter.write(piece, &mut stored);
+        }
         filter.end(&mut stored);
         stored
     }
@@ -294,8 +299,8 @@ mod tests {
 
     #[test]
     fn a_header_line_without_end_is_passed_on_in_pieces() {
-        let long = [b"X: ".as_slice(), &[b'x'; 300_000], b"\r\n\r\nbody\r\n"].concat();
-        let expected = [b"X: ".as_slice(), &[b'x'; 300_000], b"\n\nbody\n"].concat();
+        let long = [b"X: ".as_slice(), &vec![b'x'; 300_000], b"\r\n\r\nbody\r\n"].concat();
+        let expected = [b"X: ".as_slice(), &vec![b'x'; 300_000], b"\n\nbody\n"].concat();
         assert_eq!(stored(&[&long]), expected);
     }
 

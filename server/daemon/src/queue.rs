@@ -279,18 +279,13 @@ impl Incoming {
         let spilled = self.spilled.take();
         let path = self.queue.inner.directory.join(format!("{}.part", self.id));
         let file = spawn_blocking(move || {
-            let file = match spilled {
-                Some(file) => file,
-                None => {
-                    // Without its name it is gone by itself when it is closed, however that comes.
-                    let file = File::options()
-                        .read(true)
-                        .append(true)
-                        .create_new(true)
-                        .open(&path)?;
-                    fs::remove_file(&path)?;
-                    Arc::new(file)
-                }
+            let file = if let Some(file) = spilled {
+                file
+            } else {
+                // Without its name it is gone by itself when it is closed, however that comes.
+                let file = file::create(&path)?;
+                fs::remove_file(&path)?;
+                Arc::new(file)
             };
             (&*file).write_all(&buffer)?;
             Ok::<_, io::Error>(file)
@@ -310,7 +305,8 @@ impl Incoming {
             return Err(Untaken::TooManyHops);
         }
         let recipients = expand_all(&params, &self.id, envelope).await?;
-        let text = format!("{}: message-id={}", self.id, self.filter.message_id);
+        let message_id = Some(self.filter.message_id.as_str()).filter(|id| !id.is_empty());
+        let text = format!("{}: message-id={}", self.id, message_id.unwrap_or("<>"));
         log::line("cleanup", &text);
         let mut record = Record {
             id: self.id.clone(),

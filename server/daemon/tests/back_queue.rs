@@ -13,6 +13,10 @@ use vmaild::queue::tool::{Command, run};
 const MESSAGE: &str = "Subject: probe\r\n\r\nhello\r\n";
 
 /// A queue with one message that no host takes, stopped; and the file of that message.
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
 async fn stopped_with_a_message() -> (tempfile::TempDir, String, Vec<u8>) {
     let back = Back::start("transport_maps = static:smtp:[127.0.0.1]:1").await;
     let id = back

@@ -1,5 +1,8 @@
 //! TLS: after STARTTLS and from the first byte.
-#![allow(clippy::unwrap_used, reason = "a set-up that fails is a test that fails")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a set-up that fails is a test that fails"
+)]
 
 mod front;
 

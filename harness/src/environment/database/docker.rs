@@ -68,15 +68,8 @@ impl Container {
         let name = format!("vmailspec-{}", random::hex(6).map_err(|e| e.to_string())?);
         // Before the container: there is no moment at which nobody would remove it.
         let watch = if let Some(docker) = find("docker") {
-            Some(
-                Reaper::watch(&[
-                    docker.as_os_str(),
-                    "rm".as_ref(),
-                    "-fv".as_ref(),
-                    name.as_ref(),
-                ])
-                .map_err(|error| format!("/bin/sh: {error}"))?,
-            )
+            let watch = Reaper::watch_container(&docker, &name);
+            Some(watch.map_err(|error| format!("/bin/sh: {error}"))?)
         } else {
             say(format!(
                 "no docker command here: if this run is killed, remove the container {name} by hand"

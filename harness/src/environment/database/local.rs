@@ -143,7 +143,7 @@ impl Place {
         ]
     }
 
-    fn command(&self, program: &Path) -> Result<Command, String> {
+    fn command(&self, program: &Path, watch: &Watch) -> Result<Command, String> {
         let log = self.folder.join("log");
         let log = File::options()
             .create(true)
@@ -160,7 +160,7 @@ impl Place {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(and_errors)
-            .process_group(0);
+            .process_group(watch.group());
         Ok(command)
     }
 
@@ -178,14 +178,15 @@ impl Place {
     }
 
     async fn install(&self) -> Result<(), String> {
+        let watch = Reaper::watch_group().map_err(|error| format!("/bin/sh: {error}"))?;
         let command = if self.is_mariadb {
             let script = find("mariadb-install-db").or_else(|| find("mysql_install_db"));
             let script = script.ok_or("mariadbd is here and mariadb-install-db is not")?;
-            let mut command = self.command(&script)?;
+            let mut command = self.command(&script, &watch)?;
             command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
             command
         } else {
-            let mut command = self.command(&self.program)?;
+            let mut command = self.command(&self.program, &watch)?;
             command.arg("--initialize-insecure");
             command
         };
@@ -193,11 +194,6 @@ impl Place {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("{}: {error}", self.program.display()))?;
-        let watch = child
-            .id()
-            .map(Reaper::watch_group)
-            .transpose()
-            .map_err(|error| format!("/bin/sh: {error}"))?;
         let status = tokio::time::timeout(INSTALL_LIMIT, child.wait()).await;
         let failed = match status {
             Ok(Ok(status)) if status.success() => None,
@@ -205,18 +201,15 @@ impl Place {
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(format!("it took more than {} s", INSTALL_LIMIT.as_secs())),
         };
-        match (failed, watch) {
-            (None, Some(watch)) => watch.release(),
-            // Dropped, it kills what is left.
-            (Some(how), _) => {
-                let program = self.program.display();
-                return Err(format!(
-                    "{program}: no data folder could be made ({how}): {}",
-                    self.log_tail()
-                ));
-            }
-            (None, None) => {}
+        if let Some(how) = failed {
+            // The watch, dropped, kills what is left of it.
+            let program = self.program.display();
+            let tail = self.log_tail();
+            return Err(format!(
+                "{program}: no data folder could be made ({how}): {tail}"
+            ));
         }
+        watch.release();
         Ok(())
     }
 
@@ -231,7 +224,8 @@ impl Place {
             "CREATE USER '{user}'@'127.0.0.1' IDENTIFIED BY '{password}';\nGRANT ALL ON *.* TO '{user}'@'127.0.0.1' WITH GRANT OPTION;\n"
         );
         std::fs::write(&init, accounts).map_err(|error| format!("{}: {error}", init.display()))?;
-        let mut command = self.command(&self.program)?;
+        let watch = Reaper::watch_group().map_err(|error| format!("/bin/sh: {error}"))?;
+        let mut command = self.command(&self.program, &watch)?;
         command
             .arg(format!("--socket={}", self.folder.join("socket").display()))
             .arg(format!("--pid-file={}", self.folder.join("pid").display()))
@@ -252,7 +246,6 @@ impl Place {
         let child = command
             .spawn()
             .map_err(|error| format!("{}: {error}", self.program.display()))?;
-        let watch = Reaper::watch_group(child.id()).map_err(|error| format!("/bin/sh: {error}"))?;
         let program = self.program.clone();
         let server = Server {
             program,

@@ -183,7 +183,7 @@ impl Client {
                 }
             }
         }
-        self.close_idle(&hop, parcel);
+        Self::close_idle(&hop, parcel);
         if verdicts.len() < recipients.len() {
             let unknown = Verdict::put_off("4.4.0", "none", "no host answered");
             let mut all = everybody(&unknown);
@@ -273,7 +273,7 @@ impl Client {
     }
 
     /// Nobody waits any more: no connection is kept.
-    fn close_idle(&self, hop: &Arc<Hop>, parcel: &Parcel) {
+    fn close_idle(hop: &Arc<Hop>, parcel: &Parcel) {
         if hop.waiting.load(Ordering::Relaxed) == 0 {
             let idle =
                 std::mem::take(&mut *hop.idle.lock().unwrap_or_else(PoisonError::into_inner));
@@ -332,12 +332,12 @@ impl Transaction<'_> {
                     }
                 }
                 // The same recipient, wanting the same, is one recipient.
-                match commands.iter().skip(1).position(|other| *other == command) {
-                    Some(place) => asked[place].push(index),
-                    None => {
-                        commands.push(command);
-                        asked.push(vec![index]);
-                    }
+                let known = commands.iter().skip(1).position(|other| *other == command);
+                if let Some(group) = known.and_then(|place| asked.get_mut(place)) {
+                    group.push(index);
+                } else {
+                    commands.push(command);
+                    asked.push(vec![index]);
                 }
             }
         }
@@ -366,7 +366,7 @@ impl Transaction<'_> {
         let mut replies = replies.into_iter();
         if let Some(mail) = replies.next().filter(|mail| !mail.is_success()) {
             self.verdicts = all(recipients, &self.said(&mail, "MAIL FROM command"));
-            return self.after(&mail);
+            return Self::after(&mail);
         }
         let mut taken = Vec::new();
         let mut closing = None;
@@ -380,7 +380,7 @@ impl Transaction<'_> {
             }
         }
         if taken.is_empty() {
-            return closing.map_or(Ok(()), |reply| self.after(&reply));
+            return closing.map_or(Ok(()), |reply| Self::after(&reply));
         }
         self.data(&taken).await
     }
@@ -394,7 +394,7 @@ impl Transaction<'_> {
         if !reply.is_intermediate() {
             self.verdicts
                 .extend(all(taken, &self.said(&reply, "DATA command")));
-            return self.after(&reply);
+            return Self::after(&reply);
         }
         self.session
             .content(&self.parcel.content, params.smtp_data_xfer_timeout)
@@ -427,7 +427,7 @@ impl Transaction<'_> {
             self.verdicts
                 .extend(all(taken, &self.said(&reply, "end of DATA command")));
         }
-        self.after(&reply)
+        Self::after(&reply)
     }
 
     /// What this host cannot do for this message; asked before anything is sent.
@@ -510,7 +510,7 @@ impl Transaction<'_> {
     }
 
     /// After 421 the host closes: the session is of no more use (RFC 5321 §3.8).
-    fn after(&self, reply: &Reply) -> Result<(), Broken> {
+    fn after(reply: &Reply) -> Result<(), Broken> {
         match reply.code {
             421 => Err(Broken::new("4.3.2", "the host is closing")),
             _ => Ok(()),

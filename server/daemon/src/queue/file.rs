@@ -26,6 +26,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -368,7 +369,7 @@ fn envelope_line(record: &mut Record, name: &str, value: &str) {
             .and_then(|value| value.strip_suffix('>'))
     };
     match (name, record.recipients.last_mut()) {
-        ("id", _) => record.id = value.to_owned(),
+        ("id", _) => value.clone_into(&mut record.id),
         ("arrived", _) => record.arrived = value.parse().unwrap_or_default(),
         ("from", _) => {
             let mailbox = path().and_then(aliases::mailbox);
@@ -461,13 +462,19 @@ impl Hash {
     }
 }
 
-/// Writes a new queue file from its parts; an existing one of the name is never touched.
-pub fn write(path: &Path, record: &Record, content: &mut dyn Read) -> io::Result<File> {
-    let mut file = File::options()
+/// A new file of the queue, for the server's eyes only.
+pub fn create(path: &Path) -> io::Result<File> {
+    File::options()
         .read(true)
         .append(true)
         .create_new(true)
-        .open(path)?;
+        .mode(0o600)
+        .open(path)
+}
+
+/// Writes a new queue file from its parts; an existing one of the name is never touched.
+pub fn write(path: &Path, record: &Record, content: &mut dyn Read) -> io::Result<File> {
+    let mut file = create(path)?;
     let result = write_parts(&mut file, record, content);
     if let Err(error) = result {
         // Nothing is left behind; if even this fails, the next start removes it.

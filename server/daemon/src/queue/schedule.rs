@@ -261,7 +261,7 @@ pub(crate) async fn run(queue: Arc<Inner>) {
             }
             Err(until) => until,
         };
-        let later = Instant::now() + Duration::from_secs(3600);
+        let later = Instant::now() + Duration::from_hours(1);
         tokio::select! {
             () = tokio::time::sleep_until(until.unwrap_or(later)) => {}
             () = schedule.wake.notified() => {}

@@ -1,6 +1,14 @@
 //! A queue with its own folders and a main.cf of `inline:` tables, for the tests of the back.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses what it needs of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses what it needs of it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -313,11 +321,10 @@ fn session(stream: TcpStream, answer: &dyn Fn(&str) -> Option<String>) -> Vec<St
         if content && line != "." {
             continue;
         }
-        content = false;
-        match say(&line) {
-            Some(reply) => content = line == "DATA" && reply.starts_with("354"),
-            None => return heard,
-        }
+        let Some(reply) = say(&line) else {
+            return heard;
+        };
+        content = line == "DATA" && reply.starts_with("354");
         if line == "QUIT" {
             return heard;
         }

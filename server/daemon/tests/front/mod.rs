@@ -4,7 +4,10 @@
     unreachable_pub,
     reason = "each test file uses a part of it"
 )]
-#![allow(clippy::unwrap_used, reason = "a set-up that fails is a test that fails")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a set-up that fails is a test that fails"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

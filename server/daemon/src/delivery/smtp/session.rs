@@ -490,9 +490,9 @@ mod tests {
 
     fn encoded(pieces: &[&[u8]]) -> Vec<u8> {
         let (mut encoder, mut wire) = (Encoder::default(), Vec::new());
-        pieces
-            .iter()
-            .for_each(|piece| encoder.encode(piece, &mut wire));
+        for piece in pieces {
+            encoder.encode(piece, &mut wire);
+        }
         encoder.end(&mut wire);
         wire
     }
