@@ -25,7 +25,7 @@ use crate::wire::Heard;
 use crate::wrong::Wrong;
 
 /// Cases with a target of their own at once: each is a process with a database file or gate.
-const OWN_TARGETS: usize = 4;
+const OWN_TARGETS: usize = 12;
 /// The limit of a case, and of one that says `slow`.
 const LIMIT: Duration = Duration::from_secs(30);
 const SLOW_LIMIT: Duration = Duration::from_mins(5);
