@@ -21,9 +21,12 @@ pub use score::{ClauseSeen, Miss};
 pub use stage::Stage;
 pub(crate) use steps::Stop;
 
+use crate::event::Failure;
 use crate::ledger;
 use crate::names::Tokens;
 use crate::plan::Case;
+use crate::scenario::{Clause, Level, Span};
+use crate::verdict::{Harm, Seen};
 use score::Score;
 
 /// What one case yielded, before levels make verdicts of it.
@@ -116,6 +119,25 @@ impl Journal {
     }
 }
 
+/// A target that ended by itself while a case ran: broken, whatever else was seen.
+fn crash(how: String) -> ClauseSeen {
+    ClauseSeen {
+        clause: Clause {
+            level: Level::Robust,
+            id: "ledger.crash".into(),
+            references: vec!["vmailspec:crash".into()],
+            claim: "the server goes on running".into(),
+            span: Span::default(),
+        },
+        seen: Seen::Otherwise(Harm::Done),
+        failure: Some(Failure {
+            place: (0, 0),
+            expected: "the server to run to the end of the case".into(),
+            seen: how,
+        }),
+    }
+}
+
 /// Runs `case` on `stage`.
 pub async fn drive<S: Stage>(
     case: &Case,
@@ -140,6 +162,7 @@ pub async fn drive<S: Stage>(
         };
         outcome.clauses.extend(watch.settle(&transactions).await);
     }
+    outcome.clauses.extend(stage.crashed().map(crash));
     outcome.transcript = journal.lines();
     outcome.took = began.elapsed();
     outcome

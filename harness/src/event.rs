@@ -28,7 +28,8 @@ pub enum Verdict {
 /// What became of one clause in one case.
 #[derive(Debug, Clone)]
 pub struct ClauseResult {
-    /// The register's id, or `ledger.lost`, `ledger.doubled`, `ledger.refused`, `ledger.both`.
+    /// The register's id, or `ledger.lost`, `ledger.doubled`, `ledger.refused`, `ledger.both`,
+    /// `ledger.crash`.
     pub id: String,
     /// How binding.
     pub level: Level,

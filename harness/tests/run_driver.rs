@@ -24,6 +24,8 @@ const DOMAIN: &str = "d.test";
 /// What the server does otherwise than a good one.
 #[derive(Debug, Clone, Default)]
 struct Faults {
+    /// How it ended by itself.
+    crashed: Option<&'static str>,
     /// A command that begins so is answered so; empty: the connection is closed.
     replies: Vec<(&'static str, &'static str)>,
     /// Accepted and thrown away, unless it is a canary.
@@ -40,10 +42,12 @@ struct Fake {
     address: SocketAddr,
     root: TempDir,
     sunk: Arc<Mutex<Vec<Sunk>>>,
+    crashed: Option<&'static str>,
 }
 
 impl Fake {
     async fn new(faults: Faults) -> Self {
+        let crashed = faults.crashed;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let root = tempfile::tempdir().unwrap();
@@ -62,6 +66,7 @@ impl Fake {
         ];
         let names = names.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self {
+            crashed,
             names: BTreeMap::from(names),
             address,
             root,
@@ -185,6 +190,7 @@ impl Stage for Fake {
             owner: None,
             capabilities: Vec::new(),
             profiles: Vec::new(),
+            own_targets: 1,
         }
     }
     async fn address(&self, _: Entry) -> Result<SocketAddr, String> {
@@ -241,6 +247,9 @@ impl Stage for Fake {
     fn canary_mailbox(&self) -> String {
         format!("canary@{DOMAIN}")
     }
+    fn crashed(&self) -> Option<String> {
+        self.crashed.map(str::to_owned)
+    }
 }
 
 const MAIL: &str = "title   one message
@@ -290,6 +299,16 @@ async fn a_good_server_holds_everything_the_ledger_too() {
         "{outcome:#?}"
     );
     assert_eq!(outcome.clauses.len(), 3 + 4);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_by_itself_is_broken_whatever_it_answered() {
+    let faults = Faults {
+        crashed: Some("exit status 101"),
+        ..Faults::default()
+    };
+    let outcome = Fake::new(faults).await.play(MAIL).await;
+    assert_eq!(seen(&outcome, "ledger.crash"), Seen::Otherwise(Harm::Done));
 }
 
 #[tokio::test]

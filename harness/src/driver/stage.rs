@@ -46,6 +46,10 @@ pub trait Stage: Sync {
     fn log(&self) -> Vec<String>;
     /// Where canaries go.
     fn canary_mailbox(&self) -> String;
+    /// An end of the target that nobody asked for: how it ended, and its last words.
+    fn crashed(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A world, and what stands before its target.
@@ -112,5 +116,8 @@ impl Stage for Scene<'_> {
     }
     fn canary_mailbox(&self) -> String {
         self.world.canary_mailbox()
+    }
+    fn crashed(&self) -> Option<String> {
+        self.world.crashed()
     }
 }

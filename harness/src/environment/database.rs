@@ -145,10 +145,7 @@ impl Database {
     async fn docker(image: &str, say: &(dyn Fn(String) + Sync)) -> Result<Self, String> {
         let container = docker::Container::start(image, say).await?;
         let (mysql, host) = (container.mysql(), container.host());
-        let version = match mysql.version().await {
-            Ok(version) => version,
-            Err(why) => return Err(why),
-        };
+        let version = mysql.version().await?;
         let name = format!("{version} in a container (image {image})");
         Self::server(name, mysql, host, Process::Container(container)).await
     }

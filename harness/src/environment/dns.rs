@@ -16,9 +16,10 @@
 //! | `servfail`, `refused` | that response code |
 //! | `silent` | no answer at all |
 //!
-//! Everything else does not exist. Every query is remembered.
+//! A transport domain (`$transport`, transport.com) has nothing but the names below it: only its row
+//! in the table `transport` leads anywhere. Everything else does not exist. Every query is remembered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdSocket};
 use std::sync::{Arc, Mutex};
@@ -50,6 +51,8 @@ pub struct Dns {
 pub struct Zones {
     /// Names in lower case, with the address of their sink.
     sinks: BTreeMap<String, Ipv4Addr>,
+    /// Those of them that have neither MX nor address themselves.
+    bare: BTreeSet<String>,
     /// Single hosts.
     hosts: BTreeMap<String, Ipv4Addr>,
     queries: Vec<(String, String)>,
@@ -107,6 +110,12 @@ impl Dns {
             .insert(name.to_ascii_lowercase(), sink);
     }
 
+    /// `name` itself gets neither MX nor address, only what is below it: a server that does not
+    /// look into its transport table finds nobody.
+    pub fn leave_bare(&self, name: &str) {
+        lock(&self.zones).bare.insert(name.to_ascii_lowercase());
+    }
+
     /// A host with an address.
     pub fn add_host(&self, name: &str, address: Ipv4Addr) {
         lock(&self.zones)
@@ -116,7 +125,10 @@ impl Dns {
 
     /// `name` does not exist any more.
     pub fn remove(&self, name: &str) {
-        lock(&self.zones).sinks.remove(&name.to_ascii_lowercase());
+        let name = name.to_ascii_lowercase();
+        let mut zones = lock(&self.zones);
+        zones.sinks.remove(&name);
+        zones.bare.remove(&name);
     }
 
     /// What was asked about `name` and names below it, in order: `MX mail.example.test`.
@@ -228,6 +240,7 @@ impl Zones {
             "servfail" => return Some((RCODE::ServerFailure, Vec::new())),
             "refused" => return Some((RCODE::Refused, Vec::new())),
             "silent" => return None,
+            "" if self.bare.contains(zone) => Vec::new(),
             _ => exchangers(&[(10, format!("mail.{name}"))]),
         };
         Some((RCODE::NoError, records))

@@ -1,8 +1,16 @@
 //! Names, passwords and ports that nobody else has.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Mutex;
+
+use super::sink::lock;
+
+/// Every port that was given out in this run: worlds are made side by side, and one may not have
+/// begun to listen when the next one looks for a port.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// `octets` of the kernel's randomness, two lower-case hexadecimal digits each.
 pub fn hex(octets: usize) -> io::Result<String> {
@@ -19,14 +27,15 @@ fn bytes(octets: usize) -> io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
-/// A TCP port that is free on `address` now.
+/// A TCP port that is free on `address` now, and that nobody was given before in this run.
 ///
 /// Taken from below the range that kernels use for outgoing connections, so that it stays free
 /// while a server is down between two starts.
 pub fn free_port(address: IpAddr) -> io::Result<u16> {
     for pair in bytes(64)?.chunks_exact(2) {
         let port = 20_000 + u16::from_be_bytes([pair[0], pair[1]]) % 12_000;
-        if TcpListener::bind(SocketAddr::new(address, port)).is_ok() {
+        let fresh = lock(&GIVEN).insert(port);
+        if fresh && TcpListener::bind(SocketAddr::new(address, port)).is_ok() {
             return Ok(port);
         }
     }

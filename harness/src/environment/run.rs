@@ -221,6 +221,9 @@ impl Run {
         for name in own_names.all() {
             self.dns.add(name, address);
         }
+        if let Some(transport) = names.get("transport") {
+            self.dns.leave_bare(transport);
+        }
         let (log_start, crash_start) = match own {
             Some(_) => (0, 0),
             None => (standing.target.log_length(), standing.target.crashes()),

@@ -18,6 +18,10 @@ use super::target::{Recipe, Target};
 use super::template::{self, Settings};
 use super::{Description, TargetFacts, random};
 
+/// Cases with a target of their own at once: each is a process with a database file or gate, or a
+/// container full of processes.
+const OWN_PROCESSES: usize = 12;
+const OWN_CONTAINERS: usize = 2;
 /// An engine of this machine answers in milliseconds.
 const ENGINE_LIMIT: Duration = Duration::from_secs(10);
 const LISTEN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -211,8 +215,8 @@ impl Making<'_> {
             capabilities: self.description.capabilities.clone(),
             profiles: self.description.profiles.clone(),
             own_targets: match self.way {
-                Way::Reference { .. } => 4,
-                Way::Container { .. } => 2,
+                Way::Reference { .. } => OWN_PROCESSES,
+                Way::Container { .. } => OWN_CONTAINERS,
             },
         }
     }

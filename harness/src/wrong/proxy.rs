@@ -81,6 +81,12 @@ struct Lines {
 }
 
 impl Lines {
+    /// Whether more has come than was handed out: then what goes out waits for it, so that lines
+    /// which came in one segment leave in one.
+    fn has_more(&self) -> bool {
+        self.buffer.contains(&b'\n')
+    }
+
     /// The next line with its end, or whatever there is when the stream is opaque; `None`: ended.
     async fn next(&mut self, shared: &Shared) -> io::Result<Option<Vec<u8>>> {
         loop {
@@ -91,6 +97,8 @@ impl Lines {
             if let Some(end) = self.buffer.iter().position(|&octet| octet == b'\n') {
                 return Ok(Some(self.buffer.drain(..=end).collect()));
             }
+            // Room for everything that has come: a segment must not be read in parts.
+            self.buffer.reserve(64 * 1024);
             if self.from.read_buf(&mut self.buffer).await? == 0 {
                 let rest = std::mem::take(&mut self.buffer);
                 return Ok((!rest.is_empty()).then_some(rest));
@@ -113,6 +121,7 @@ async fn commands(
         from,
         buffer: Vec::new(),
     };
+    let mut segment = Vec::new();
     while let Some(mut line) = lines.next(shared).await? {
         let (opaque, content) = with(shared, |dialogue| (dialogue.opaque, dialogue.content));
         if opaque {
@@ -124,27 +133,39 @@ async fn commands(
         } else {
             What::Command
         };
-        match apply(rules, |what| *what == kind, &line) {
+        let dropped = match apply(rules, |what| *what == kind, &line) {
             Some((Change::Text(text), length)) => {
                 line.splice(..length, text.into_bytes());
+                false
             }
-            Some((Change::Drop, _)) => continue,
+            Some((Change::Drop, _)) => true,
             Some((Change::Close, _)) => break,
-            None => {}
+            None => false,
+        };
+        if !dropped {
+            note(shared, content, &line);
+            segment.extend_from_slice(&line);
         }
-        with(shared, |dialogue| {
-            if !content {
-                dialogue
-                    .waiting
-                    .push_back(String::from_utf8_lossy(&line).to_ascii_uppercase());
-            } else if line == b".\r\n" {
-                dialogue.content = false;
-                dialogue.waiting.push_back("CONTENT".into());
-            }
-        });
-        to.write_all(&line).await?;
+        if !lines.has_more() {
+            to.write_all(&segment).await?;
+            segment.clear();
+        }
     }
+    to.write_all(&segment).await?;
     to.shutdown().await
+}
+
+/// Remembers what a line from the client means for the dialogue.
+fn note(shared: &Shared, content: bool, line: &[u8]) {
+    with(shared, |dialogue| {
+        if !content {
+            let command = String::from_utf8_lossy(line).to_ascii_uppercase();
+            dialogue.waiting.push_back(command);
+        } else if line == b".\r\n" {
+            dialogue.content = false;
+            dialogue.waiting.push_back("CONTENT".into());
+        }
+    });
 }
 
 async fn replies(

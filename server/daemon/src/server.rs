@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,7 +24,7 @@ use crate::config::{Config, Mistake, Params, Service, params};
 use crate::connection::Port;
 use crate::delivery::smtp::Handshake;
 use crate::listener::{self, Bound, Crowd};
-use crate::queue::{Queue, Services};
+use crate::queue::{Queue, Services, tool};
 use crate::tls::{Acceptor, Connector};
 use crate::{log, privileges};
 
@@ -47,6 +47,57 @@ struct Arguments {
     /// List all parameters of main.cf, with what becomes of them.
     #[arg(long)]
     help_parameters: bool,
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+/// What is done instead of serving.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Look at the queue, or change it; the server may run meanwhile.
+    #[command(subcommand)]
+    Queue(QueueTask),
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueTask {
+    /// One line a message: id, size, arrival, sender; then its recipients and why they wait.
+    List,
+    /// The file of a message: envelope, content, what became of each recipient.
+    Show {
+        /// The queue id.
+        id: String,
+    },
+    /// Try everything now.
+    Flush,
+    /// Keep a message from being delivered until it is released.
+    Hold {
+        /// The queue id.
+        id: String,
+    },
+    /// Let a message that was held be delivered again.
+    Release {
+        /// The queue id.
+        id: String,
+    },
+    /// Remove a message; nobody is told.
+    Delete {
+        /// The queue id.
+        id: String,
+    },
+}
+
+impl From<QueueTask> for tool::Command {
+    fn from(task: QueueTask) -> Self {
+        match task {
+            QueueTask::List => Self::List,
+            QueueTask::Show { id } => Self::Show(id),
+            QueueTask::Flush => Self::Flush,
+            QueueTask::Hold { id } => Self::Hold(id),
+            QueueTask::Release { id } => Self::Release(id),
+            QueueTask::Delete { id } => Self::Delete(id),
+        }
+    }
 }
 
 /// Runs the server with these arguments (the first is the program's name) until it is told to stop.
@@ -80,6 +131,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .write_all(report("warning", &config.warnings).as_bytes());
     if arguments.check {
         return ExitCode::SUCCESS;
+    }
+    if let Some(Task::Queue(task)) = arguments.task {
+        let directory = &config.params.queue_directory;
+        return match tool::run(directory, &task.into(), &mut io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let reason = format!("vmaild: queue in {}: {error}\n", directory.display());
+                let _ = io::stderr().lock().write_all(reason.as_bytes());
+                ExitCode::FAILURE
+            }
+        };
     }
     match start(&arguments, config) {
         Ok(()) => ExitCode::SUCCESS,
