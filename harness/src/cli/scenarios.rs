@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::{Ended, Failed, complain, print};
 use crate::exit_code::ExitCode;
+use crate::fixtures;
 use crate::plan;
 use crate::scenario::load::{self, LoadError};
 use crate::scenario::nearest::nearest_all;
-use crate::scenario::refs::{self, Reference};
+use crate::scenario::refs;
 use crate::scenario::{self, Scenario};
 
 /// The scenarios of a folder, or those of the binary.
@@ -119,10 +120,11 @@ pub(super) fn explain(id: &str, folder: Option<&Path>) -> Ended {
         for clause in plan::clauses(scenario).filter(|clause| clause.id == id) {
             found = true;
             print(&format!(
-                "{id}  {}\n  {}\n{}\n{}:\n\n{}",
+                "{id}  {}\n  {}\n{}  {}\n  alone: vmailspec run {id}\n\n{}:\n\n{}",
                 clause.level.word(),
                 clause.claim,
                 places(&clause.references),
+                proof(id),
                 scenario.path.display(),
                 indented(&scenario.source),
             ));
@@ -152,14 +154,29 @@ pub(super) fn explain(id: &str, folder: Option<&Path>) -> Ended {
     ))
 }
 
+/// Which wrong servers have turned the clause red.
+fn proof(id: &str) -> String {
+    let names: Vec<&str> = fixtures::folder("wrong")
+        .filter(|(_, text)| {
+            text.lines()
+                .filter_map(|line| line.strip_prefix("# red:"))
+                .flat_map(str::split_whitespace)
+                .any(|red| red == id)
+        })
+        .map(|(name, _)| name)
+        .collect();
+    if names.is_empty() {
+        "unproven: no wrong server of fixtures/wrong turns it red".into()
+    } else {
+        format!("turned red by fixtures/{}", names.join(", fixtures/"))
+    }
+}
+
 fn places(references: &[String]) -> String {
     let mut text = String::new();
     for reference in references {
         text += "  ";
         text += &refs::in_words(reference);
-        if let Some(url) = Reference::parse(reference).and_then(|reference| reference.url()) {
-            let _ = write!(text, " <{url}>");
-        }
         text.push('\n');
     }
     text
