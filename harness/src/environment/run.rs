@@ -115,10 +115,8 @@ impl Run {
         let (name, is_given) = (database.name().to_owned(), database.is_given());
         let why = |why: String| EnvironmentError::Unavailable(why);
         let store = database.shared(owner.1).await.map_err(why)?;
-        if matches!((&way, &store), (Way::Container { .. }, Store::Sqlite(_))) {
-            let why = "a container needs MySQL or MariaDB: choose another --database than embedded";
-            return Err(unavailable(&description.name, &why));
-        }
+        way.takes(&store)
+            .map_err(|why| unavailable(&description.name, &why))?;
         let canary = format!("canary@canary.{id}.test");
         let shared = folder.path().join("shared");
         let plan = Plan {

@@ -101,6 +101,16 @@ impl Way {
             name_server,
         })
     }
+
+    /// Whether such a target can use such tables.
+    pub(super) fn takes(&self, store: &Store) -> Result<(), &'static str> {
+        match (self, store) {
+            (Self::Container { .. }, Store::Sqlite(_)) => {
+                Err("a container needs MySQL or MariaDB: choose another --database than embedded")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Of a target that is about to be made.
