@@ -7,37 +7,13 @@
 
 mod env_support;
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use env_support::again;
+use env_support::database::{holds_the_tables, start};
 use rstest::rstest;
 use vmailspec::environment::EnvironmentError;
-use vmailspec::environment::database::{Choice, Database, local};
-use vmailspec::environment::template::Tables;
-
-fn group() -> u32 {
-    rustix::process::getegid().as_raw()
-}
-
-/// Starts a database in a folder that goes with the test; also what was said.
-async fn start(
-    word: &str,
-    image: &str,
-) -> (
-    Result<Database, EnvironmentError>,
-    Vec<String>,
-    tempfile::TempDir,
-) {
-    let folder = tempfile::tempdir().unwrap();
-    let said = Mutex::new(Vec::new());
-    let say = |line: String| said.lock().unwrap().push(line);
-    let database = match Choice::parse(word) {
-        Ok(choice) => Database::start(choice, image, folder.path(), group(), &say).await,
-        Err(error) => Err(error),
-    };
-    (database, said.into_inner().unwrap(), folder)
-}
+use vmailspec::environment::database::{Choice, local};
 
 #[rstest]
 #[case("sqlite")]
@@ -147,110 +123,8 @@ fn docker_that_is_demanded_and_not_there_is_said_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
-/// The four tables can be used with all rights by us, and only be read by the target.
-async fn holds_the_tables(database: Database) {
-    let (shared, own) = tokio::join!(database.shared(group()), database.own(group()));
-    for store in [shared.unwrap(), own.unwrap()] {
-        store.execute("INSERT INTO domains (domain) VALUES ('a.test');\nINSERT INTO users (email, password) VALUES ('x@a.test', '*')").await.unwrap();
-        assert_eq!(
-            store
-                .count("SELECT quota FROM users WHERE quota = 102400")
-                .await
-                .unwrap(),
-            1
-        );
-        let why = store
-            .execute("INSERT INTO nothing VALUES (1)")
-            .await
-            .unwrap_err();
-        assert!(why.contains("nothing"), "{why}");
-        if let Tables::Mysql {
-            host,
-            user,
-            password,
-            database,
-        } = store.tables(None)
-        {
-            let url = format!("mysql://{user}:{password}@{host}/{database}");
-            let (given, _, _folder) = start(&url, "").await;
-            let given = given.unwrap();
-            assert!(given.is_given());
-            let target = given.shared(group()).await.unwrap();
-            assert_eq!(target.count("SELECT email FROM users").await.unwrap(), 1);
-            let denied = target.execute("DELETE FROM users").await.unwrap_err();
-            assert!(denied.contains("denied"), "{denied}");
-            given.stop().await;
-        }
-        store.dispose().await.unwrap();
-    }
-    database.stop().await;
-}
-
 #[tokio::test]
 async fn the_embedded_database_holds_the_tables() {
     let (database, _, _folder) = start("embedded", "").await;
     holds_the_tables(database.unwrap()).await;
-}
-
-#[tokio::test]
-async fn a_private_server_of_this_machine_holds_the_tables() {
-    if local::find("mysqld")
-        .or_else(|| local::find("mariadbd"))
-        .is_none()
-    {
-        eprintln!("not tested: neither mysqld nor mariadbd is on this machine");
-        return;
-    }
-    let (database, _, _folder) = start("local", "").await;
-    holds_the_tables(database.unwrap()).await;
-}
-
-#[cfg(feature = "docker")]
-mod docker {
-    use super::*;
-
-    fn is_here(image: &str) -> bool {
-        let looked = std::process::Command::new("docker")
-            .args(["image", "inspect", image])
-            .output();
-        let here = looked.is_ok_and(|output| output.status.success());
-        if !here {
-            eprintln!("not tested: no Docker engine here with the image {image}");
-        }
-        here
-    }
-
-    #[rstest]
-    #[case("vmailspec/mysql:9.7-debian", "MySQL 9.7.")]
-    #[case("vmailspec/mariadb:10.11-debian", "MariaDB 10.11.")]
-    #[case("mysql:8.4", "MySQL 8.4.")]
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_server_in_a_container_holds_the_tables(#[case] image: &str, #[case] name: &str) {
-        if is_here(image) {
-            let (database, _, _folder) = start("docker", image).await;
-            let database = database.unwrap();
-            assert!(database.name().starts_with(name), "{}", database.name());
-            holds_the_tables(database).await;
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn an_image_that_cannot_be_had_is_said_in_one_line_within_ten_seconds() {
-        if std::process::Command::new("docker")
-            .arg("version")
-            .output()
-            .is_ok_and(|output| output.status.success())
-        {
-            let begun = Instant::now();
-            let (database, _, _folder) = start("docker", "vmailspec.invalid/no-such:image").await;
-            let Err(EnvironmentError::Unavailable(text)) = database else {
-                panic!("there is one?")
-            };
-            assert!(text.starts_with("--database docker: the image vmailspec.invalid/no-such:image is not here and cannot be pulled ("), "{text}");
-            assert_eq!(text.lines().count(), 1, "{text}");
-            assert!(begun.elapsed() < Duration::from_secs(11));
-        } else {
-            eprintln!("not tested: no Docker engine here");
-        }
-    }
 }

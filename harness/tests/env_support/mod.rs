@@ -1,6 +1,8 @@
 //! What the tests of the environment share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod database;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
