@@ -86,7 +86,7 @@ fn every_wrong_server_says_what_is_wrong_and_names_clauses_that_exist() {
 }
 
 #[test]
-#[ignore = "some minutes: the whole suite for each wrong server; CI runs it with --ignored"]
+#[ignore = "some minutes: the whole suite for each wrong server; ci/proof runs it"]
 fn every_wrong_server_turns_exactly_its_clauses_red() {
     let folder = tempfile::tempdir().unwrap();
     let mut wrong = Vec::new();

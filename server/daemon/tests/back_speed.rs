@@ -7,7 +7,7 @@ use std::time::Instant;
 use back::Back;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, not a test"]
+#[ignore = "a measurement, not a test: cargo test --release -p vmaild --test back_speed -- --ignored --nocapture"]
 async fn messages_a_second() {
     let back = std::sync::Arc::new(Back::start("maillog_file =").await);
     let message = format!(
