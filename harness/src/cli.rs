@@ -120,7 +120,7 @@ struct Run {
     #[arg(long, value_name = "FILE")]
     known: Option<PathBuf>,
     /// Cases at once
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 12)]
     jobs: usize,
     /// A folder of scenarios instead of those in this binary
     #[arg(long, value_name = "DIR")]

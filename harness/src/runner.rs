@@ -186,9 +186,16 @@ async fn one(shared: Arc<Shared>, case: Case) {
     } else {
         shared.jobs.acquire().await.ok()
     };
-    let Some(made) = unless_stopped(&shared, shared.environment.world(&case)).await else {
+    let Some(mut made) = unless_stopped(&shared, shared.environment.world(&case)).await else {
         return;
     };
+    if made.is_err() {
+        // A port taken meanwhile, an engine short of breath: what is wrong for good is so twice.
+        let Some(again) = unless_stopped(&shared, shared.environment.world(&case)).await else {
+            return;
+        };
+        made = again;
+    }
     let world = match made {
         Ok(world) => world,
         Err(why) => {

@@ -31,7 +31,7 @@ pub(super) async fn bench(runs: u32, scenarios: Option<PathBuf>) -> Ended {
     for _ in 0..runs {
         let cases = planned(scenarios.as_deref(), &[])?;
         let settings = Settings {
-            jobs: 16,
+            jobs: 12,
             strict: false,
             known: Known::default(),
             wrong: None,
