@@ -195,6 +195,20 @@ pub fn clauses(scenario: &Scenario) -> impl Iterator<Item = &Clause> {
 }
 
 impl Case {
+    /// The capabilities that it needs: those its header names, and those its lines cannot do without.
+    #[must_use]
+    pub fn needs(&self) -> Vec<&str> {
+        let header = &self.scenario.header;
+        let configures = !header.main_cf.is_empty() || !header.master_cf.is_empty();
+        let mut needs: Vec<&str> = header.needs.iter().map(String::as_str).collect();
+        for (word, needed) in [("own-target", self.own_target), ("main-cf", configures)] {
+            if needed && !needs.contains(&word) {
+                needs.push(word);
+            }
+        }
+        needs
+    }
+
     /// The names that expand its texts: those of its world, its axes and its columns.
     #[must_use]
     pub fn names(&self, world: &BTreeMap<String, String>) -> BTreeMap<String, String> {

@@ -24,8 +24,6 @@ use crate::verdict::{Seen, verdict};
 use crate::wire::Heard;
 use crate::wrong::Wrong;
 
-/// The capability of which a second target beside the shared one is.
-const OWN_TARGET: &str = "own-target";
 /// The limit of a case, and of one that says `slow`.
 const LIMIT: Duration = Duration::from_secs(30);
 const SLOW_LIMIT: Duration = Duration::from_mins(5);
@@ -262,18 +260,15 @@ async fn in_world(shared: &Shared, case: &Case, world: &World) -> Outcome {
 
 /// What the target cannot do, or does not claim to be.
 fn unsupported(shared: &Shared, case: &Case) -> Option<String> {
-    let header = &case.scenario.header;
-    // A case that changes the target needs its own whether it says so or not.
-    let own = (case.own_target && !header.needs.iter().any(|need| need == OWN_TARGET))
-        .then_some(OWN_TARGET);
-    let needs = header.needs.iter().map(String::as_str).chain(own);
-    let missing: Vec<&str> = needs
+    let missing: Vec<&str> = case
+        .needs()
+        .into_iter()
         .filter(|need| !shared.facts.capabilities.iter().any(|has| has == need))
         .collect();
     if !missing.is_empty() {
         return Some(format!("the target does not offer {}", missing.join(", ")));
     }
-    let profile = header.profile.as_ref()?;
+    let profile = case.scenario.header.profile.as_ref()?;
     (!shared.facts.profiles.contains(profile))
         .then(|| format!("the target does not claim the profile {profile}"))
 }

@@ -35,6 +35,7 @@ fn settings(tables: Tables) -> Settings {
         smtp: "127.0.0.1:2525".parse().unwrap(),
         smtps: "127.0.0.1:4465".parse().unwrap(),
         next_hop_port: 2526,
+        name_server: "127.9.0.53:53".parse().unwrap(),
         owner: (
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
@@ -157,7 +158,7 @@ fn a_service_or_placeholder_that_is_not_there_is_said_with_what_there_is() {
     );
     insta::assert_snapshot!(
         render("main.cf", "# a comment\nmyhostname = {hostname}\n", &settings).unwrap_err(),
-        @"fixtures/postfix/main.cf line 2: {hostname} is no placeholder; there are config_directory, queue_directory, virtual_mailbox_base, uid, gid, smtp_listen, smtps_listen, mynetworks, myhostname, smtp_tcp_port"
+        @"fixtures/postfix/main.cf line 2: {hostname} is no placeholder; there are config_directory, queue_directory, virtual_mailbox_base, uid, gid, smtp_listen, smtps_listen, mynetworks, myhostname, smtp_tcp_port, smtp_address, smtp_port, smtps_port, name_server_address, name_server_port"
     );
 }
 
@@ -169,6 +170,7 @@ fn files_with_passwords_and_keys_are_not_for_everybody() {
     write(
         &settings,
         &Authority::new().unwrap().sign(HOSTNAME).unwrap(),
+        None,
     )
     .unwrap();
     for name in FILES.into_iter().chain(["smtpd.key", "smtpd.cert"]) {
@@ -183,4 +185,46 @@ fn files_with_passwords_and_keys_are_not_for_everybody() {
     }
     let chain = std::fs::read_to_string(settings.config.join("smtpd.cert")).unwrap();
     assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);
+}
+
+#[test]
+fn a_folder_of_ones_own_is_filled_in_and_keeps_its_braces_and_comments() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("exim");
+    std::fs::create_dir_all(template.join("conf.d")).unwrap();
+    let text = "# {mysql_host} is filled in\n\
+        hide mysql_servers = {mysql_address}::{mysql_port}/{mysql_database}/{mysql_username}/{mysql_password}\n\
+        daemon_smtp_ports = {smtp_port}\n\
+        data = ${lookup mysql{SELECT 1}{$value}{yes}}\n";
+    std::fs::write(template.join("conf.d/exim.conf"), text).unwrap();
+    std::fs::write(template.join("entry"), "#!/bin/sh\n").unwrap();
+    let script = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(template.join("entry"), script).unwrap();
+    let identity = Authority::new().unwrap().sign(HOSTNAME).unwrap();
+    let mut settings = settings(mysql());
+    settings.config = folder.path().join("config");
+    write(&settings, &identity, Some(&template)).unwrap();
+    let written = |name: &str| std::fs::read_to_string(settings.config.join(name)).unwrap();
+    insta::assert_snapshot!(written("conf.d/exim.conf"), @r"
+    # {mysql_host} is filled in
+    hide mysql_servers = 127.0.0.1::23306/mail/mailuser/secret
+    daemon_smtp_ports = 2525
+    data = ${lookup mysql{SELECT 1}{$value}{yes}}
+    ");
+    assert!(written("smtpd.key").contains("PRIVATE KEY"));
+    let mode = settings
+        .config
+        .join("entry")
+        .metadata()
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o750);
+
+    std::fs::write(template.join("entry"), "exim {mysql_hots}\n").unwrap();
+    let why = write(&settings, &identity, Some(&template)).unwrap_err();
+    assert!(
+        why.contains("entry line 1: {mysql_hots} is no placeholder; there are config_"),
+        "{why}"
+    );
 }

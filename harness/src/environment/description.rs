@@ -5,6 +5,7 @@
 //! was expected.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -19,6 +20,12 @@ pub struct Description {
     pub name: String,
     /// How it is started.
     pub start: Start,
+    /// Part of the log line that says that it listens; `None`: it is there when it greets.
+    pub ready: Option<String>,
+    /// How long it may take to be there.
+    pub within: Duration,
+    /// The folder of its configuration's template; `None`: `fixtures/postfix`.
+    pub template: Option<PathBuf>,
     /// Lines of `main.cf` that come after the template's.
     pub main_cf: Vec<String>,
     /// `quota`, `faults` …
@@ -34,12 +41,19 @@ pub struct Description {
 pub enum Start {
     /// The reference server as a child process.
     Reference,
+    /// A child process.
+    Command {
+        /// The program: a path, or a name that is looked for in PATH.
+        program: PathBuf,
+        /// Its arguments, with placeholders.
+        arguments: Vec<String>,
+    },
     /// A container with the host's network.
     Container {
         /// Its image.
         image: String,
-        /// Part of the log line that says that it listens.
-        ready: String,
+        /// Arguments of its entry point, with placeholders.
+        arguments: Vec<String>,
     },
 }
 
@@ -50,7 +64,11 @@ struct Written {
     name: String,
     start: Spanned<StartWord>,
     image: Option<Spanned<String>>,
+    command: Option<Spanned<Vec<String>>>,
+    arguments: Option<Spanned<Vec<String>>>,
     ready: Option<Spanned<String>>,
+    within: Option<Spanned<u64>>,
+    template: Option<Spanned<PathBuf>>,
     #[serde(default)]
     main_cf: Vec<Spanned<String>>,
     capabilities: Vec<Spanned<String>>,
@@ -58,12 +76,33 @@ struct Written {
     known: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum StartWord {
     Reference,
+    Command,
     Container,
 }
+
+/// Those of somebody else's that we start.
+const OURS_TO_START: &[StartWord] = &[StartWord::Command, StartWord::Container];
+
+impl StartWord {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Command => "command",
+            Self::Container => "container",
+        }
+    }
+}
+
+/// What a server is waited for where its description does not say: a process says soon that it is
+/// there, containers are started by a busy engine.
+const PROCESS_WITHIN: Duration = Duration::from_secs(20);
+const CONTAINER_WITHIN: Duration = Duration::from_mins(1);
+/// As the reference server says it.
+const REFERENCE_READY: &str = "listening on";
 
 /// Where a mistake begins, and what it is.
 type Mistake = (usize, String);
@@ -89,8 +128,11 @@ impl Description {
         })?;
         let mut described =
             Self::parse(&text).map_err(|(line, why)| format!("{shown}:{line}: {why}"))?;
-        if let (Some(known), Some(folder)) = (&mut described.known, path.parent()) {
-            *known = folder.join(&*known);
+        if let Some(folder) = path.parent() {
+            let paths = [&mut described.known, &mut described.template];
+            for beside in paths.into_iter().flatten() {
+                *beside = folder.join(&*beside);
+            }
         }
         Ok(described)
     }
@@ -112,27 +154,90 @@ impl Description {
 impl Written {
     fn checked(self) -> Result<Description, Mistake> {
         let at = self.start.span().start;
-        let start = match (self.start.into_inner(), self.image, self.ready) {
-            (StartWord::Reference, None, None) => Start::Reference,
-            (StartWord::Reference, Some(odd), _) | (StartWord::Reference, None, Some(odd)) => {
-                let why = "`image` and `ready` belong to start = \"container\", expected none of them beside \"reference\"";
-                return Err((odd.span().start, why.to_owned()));
+        let word = self.start.into_inner();
+        let keys: [(&str, Option<usize>, &[StartWord]); 6] = [
+            ("image", place(self.image.as_ref()), &[StartWord::Container]),
+            (
+                "arguments",
+                place(self.arguments.as_ref()),
+                &[StartWord::Container],
+            ),
+            (
+                "command",
+                place(self.command.as_ref()),
+                &[StartWord::Command],
+            ),
+            ("template", place(self.template.as_ref()), OURS_TO_START),
+            ("ready", place(self.ready.as_ref()), OURS_TO_START),
+            ("within", place(self.within.as_ref()), OURS_TO_START),
+        ];
+        for (key, place, with) in keys {
+            if let Some(place) = place.filter(|_| !with.contains(&word)) {
+                return Err((place, misplaced(key, with)));
             }
-            (StartWord::Container, Some(image), Some(ready)) => Start::Container {
-                image: filled("image", image)?,
-                ready: filled("ready", ready)?,
-            },
-            (StartWord::Container, None, _) => {
-                return Err((at, expected_beside("image", "the name of an image")));
+        }
+        let beside = |key: &str, what: &str| {
+            let start = word.word();
+            let why = format!("start = \"{start}\" without `{key}`: expected {key} = {what}");
+            (at, why)
+        };
+        let start = match word {
+            StartWord::Reference => Start::Reference,
+            StartWord::Command => {
+                let said = self
+                    .command
+                    .ok_or_else(|| beside("command", "[\"…\"], the program and its arguments"))?;
+                let at = said.span().start;
+                let mut words = said.into_inner().into_iter();
+                let program = words
+                    .next()
+                    .filter(|word| !word.is_empty())
+                    .ok_or_else(|| {
+                        (
+                            at,
+                            "`command` is empty: expected a program and its arguments".to_owned(),
+                        )
+                    })?;
+                Start::Command {
+                    program: program.into(),
+                    arguments: words.collect(),
+                }
             }
-            (StartWord::Container, _, None) => {
-                let what = "a text of the log line that says that it listens";
-                return Err((at, expected_beside("ready", what)));
+            StartWord::Container => {
+                let image = self
+                    .image
+                    .ok_or_else(|| beside("image", "\"…\", the name of an image"))?;
+                Start::Container {
+                    image: filled("image", image)?,
+                    arguments: match self.arguments {
+                        Some(arguments) => arguments.into_inner(),
+                        None => vec!["{config_directory}".to_owned()],
+                    },
+                }
             }
+        };
+        let ready = match self.ready {
+            Some(ready) => Some(filled("ready", ready)?),
+            None => (word == StartWord::Reference).then(|| REFERENCE_READY.to_owned()),
+        };
+        let within = match self.within {
+            Some(within) if !(1..=600).contains(within.get_ref()) => {
+                let why = format!(
+                    "`within = {}`: expected seconds, 1 to 600",
+                    within.get_ref()
+                );
+                return Err((within.span().start, why));
+            }
+            Some(within) => Duration::from_secs(within.into_inner()),
+            None if word == StartWord::Container => CONTAINER_WITHIN,
+            None => PROCESS_WITHIN,
         };
         Ok(Description {
             name: self.name,
             start,
+            ready,
+            within,
+            template: self.template.map(Spanned::into_inner),
             main_cf: self
                 .main_cf
                 .into_iter()
@@ -145,8 +250,20 @@ impl Written {
     }
 }
 
-fn expected_beside(key: &str, what: &str) -> String {
-    format!("start = \"container\" without `{key}`: expected {key} = \"…\", {what}")
+/// Where a key stands.
+fn place<T>(key: Option<&Spanned<T>>) -> Option<usize> {
+    key.map(|key| key.span().start)
+}
+
+fn misplaced(key: &str, with: &[StartWord]) -> String {
+    let with: Vec<String> = with
+        .iter()
+        .map(|start| format!("start = \"{}\"", start.word()))
+        .collect();
+    format!(
+        "`{key}` does not belong here: expected it beside {} only",
+        with.join(" or ")
+    )
 }
 
 fn filled(key: &str, text: Spanned<String>) -> Result<String, Mistake> {
@@ -214,11 +331,14 @@ mod tests {
         for (text, line, has) in [
             (String::new(), 1, "missing field `name`"),
             (format!("name = 'a'\nstart = 'reference'\ncolour = 1\n{rest}"), 3, "unknown field `colour`, expected"),
-            (format!("name = 'a'\nstart = 'vm'\n{rest}"), 2, "expected `reference` or `container`"),
-            (format!("{container}{rest}"), 2, "expected image"),
-            (format!("{container}image = 'i'\n{rest}"), 2, "expected ready"),
-            (format!("name = 'a'\nstart = 'reference'\nready = 'r'\n{rest}"), 3, "expected none"),
+            (format!("name = 'a'\nstart = 'vm'\n{rest}"), 2, "expected one of `reference`, `command`, `container`"),
+            (format!("{container}{rest}"), 2, "expected image = "),
+            (format!("{container}image = 'i'\ncommand = ['i']\n{rest}"), 4, "expected it beside start = \"command\" only"),
+            (format!("name = 'a'\nstart = 'reference'\nready = 'r'\n{rest}"), 3, "beside start = \"command\" or start = \"container\" only"),
             (format!("{container}image = 'i'\nready = ''\n{rest}"), 4, "expected a text"),
+            (format!("{container}image = 'i'\nwithin = 0\n{rest}"), 4, "expected seconds, 1 to 600"),
+            (format!("name = 'a'\nstart = 'command'\n{rest}"), 2, "expected command = "),
+            (format!("name = 'a'\nstart = 'command'\ncommand = []\n{rest}"), 3, "expected a program"),
             (format!("name = 'a'\nstart = 'reference'\nmain_cf = ['x']\n{rest}"), 3, "expected a line of main.cf"),
             ("name = 'a'\nstart = 'reference'\nprofiles = []\ncapabilities = ['sink',\n  'qota']\n".to_owned(), 5, "(`quota`?): expected database"),
             ("name = 'a'\nstart = 'reference'\ncapabilities = []\nprofiles = ['exim']\n".to_owned(), 4, "is no profile: expected postfix"),

@@ -1,5 +1,6 @@
 //! A target with its tables: configuration written, server started, the canary's mailbox seeded.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use super::database::local::find;
 use super::description::Start;
 use super::dns::Dns;
 use super::names::HOSTNAME;
-use super::target::{Recipe, Target};
+use super::target::{Kind, Recipe, Target};
 use super::template::{self, Settings};
 use super::{Description, TargetFacts, random};
 
@@ -46,71 +47,97 @@ pub(super) enum Way {
         /// `VMAILSPEC_SERVE_EXE`, or this program.
         program: PathBuf,
     },
+    Command {
+        program: PathBuf,
+        arguments: Vec<String>,
+    },
     Container {
         docker: PathBuf,
         image: String,
-        ready: String,
+        arguments: Vec<String>,
         /// The run's, on port 53.
-        name_server: Ipv4Addr,
+        name_server: SocketAddr,
     },
 }
 
 impl Way {
     /// What a description asks for; an error says what is missing.
     pub(super) async fn to(description: &Description, dns: &mut Dns) -> Result<Self, String> {
-        let (image, ready) = match &description.start {
+        if let Some(template) = &description.template {
+            template::own_files(template)?;
+        }
+        match &description.start {
             Start::Reference => {
                 let program = match std::env::var_os("VMAILSPEC_SERVE_EXE") {
                     Some(program) => program.into(),
                     None => std::env::current_exe()
                         .map_err(|error| format!("this program's own file: {error}"))?,
                 };
-                return Ok(Self::Reference { program });
+                Ok(Self::Reference { program })
             }
-            Start::Container { image, ready } => (image.clone(), ready.clone()),
-        };
-        if !rustix::process::geteuid().is_root() {
-            return Err(
-                "its name server has to be on port 53, and its Maildirs belong to another account: run as root"
-                    .to_owned(),
-            );
+            Start::Command { program, arguments } => {
+                let named = program.to_string_lossy();
+                let here = if named.contains('/') {
+                    program.is_file().then(|| program.clone())
+                } else {
+                    find(&named)
+                };
+                Ok(Self::Command {
+                    program: here.ok_or_else(|| format!("there is no program {named} here"))?,
+                    arguments: arguments.clone(),
+                })
+            }
+            Start::Container { image, arguments } => {
+                if !rustix::process::geteuid().is_root() {
+                    return Err(
+                        "its name server has to be on port 53, and its Maildirs belong to another account: run as root"
+                            .to_owned(),
+                    );
+                }
+                let docker = engine_with(image).await?;
+                let name_server = dns.also_on_port_53().map_err(|error| {
+                    format!("no name server on port 53 of 127.9.0.53 and following: {error}")
+                })?;
+                Ok(Self::Container {
+                    docker,
+                    image: image.clone(),
+                    arguments: arguments.clone(),
+                    name_server: SocketAddr::new(name_server.into(), 53),
+                })
+            }
         }
-        let docker = find("docker").ok_or("there is no docker command here")?;
-        let inspected = Command::new(&docker)
-            .args(["image", "inspect", "--format", "{{.Id}}", &image])
-            .stdin(Stdio::null())
-            .output();
-        let inspected = tokio::time::timeout(ENGINE_LIMIT, inspected).await;
-        let inspected = inspected
-            .map_err(|_| format!("no engine answers within {} s", ENGINE_LIMIT.as_secs()))?
-            .map_err(|error| format!("{}: {error}", docker.display()))?;
-        if !inspected.status.success() {
-            let said = String::from_utf8_lossy(&inspected.stderr);
-            return Err(format!(
-                "the image {image} is not here, none is pulled (vmailspec's own is made by ci/images postfix): {}",
-                said.trim()
-            ));
-        }
-        let name_server = dns.also_on_port_53().map_err(|error| {
-            format!("no name server on port 53 of 127.9.0.53 and following: {error}")
-        })?;
-        Ok(Self::Container {
-            docker,
-            image,
-            ready,
-            name_server,
-        })
     }
 
     /// Whether such a target can use such tables.
     pub(super) fn takes(&self, store: &Store) -> Result<(), &'static str> {
         match (self, store) {
-            (Self::Container { .. }, Store::Sqlite(_)) => {
-                Err("a container needs MySQL or MariaDB: choose another --database than embedded")
+            (Self::Container { .. } | Self::Command { .. }, Store::Sqlite(_)) => {
+                Err("it needs MySQL or MariaDB: choose another --database than embedded")
             }
             _ => Ok(()),
         }
     }
+}
+
+/// The docker command of an engine that has `image`.
+async fn engine_with(image: &str) -> Result<PathBuf, String> {
+    let docker = find("docker").ok_or("there is no docker command here")?;
+    let inspected = Command::new(&docker)
+        .args(["image", "inspect", "--format", "{{.Id}}", image])
+        .stdin(Stdio::null())
+        .output();
+    let inspected = tokio::time::timeout(ENGINE_LIMIT, inspected).await;
+    let inspected = inspected
+        .map_err(|_| format!("no engine answers within {} s", ENGINE_LIMIT.as_secs()))?
+        .map_err(|error| format!("{}: {error}", docker.display()))?;
+    if !inspected.status.success() {
+        let said = String::from_utf8_lossy(&inspected.stderr);
+        return Err(format!(
+            "the image {image} is not here, none is pulled (vmailspec's own are made by ci/images): {}",
+            said.trim()
+        ));
+    }
+    Ok(docker)
 }
 
 /// Of a target that is about to be made.
@@ -170,13 +197,21 @@ impl Making<'_> {
                 smtp,
                 smtps,
                 next_hop_port: next_hop,
+                name_server: match self.way {
+                    Way::Container { name_server, .. } => *name_server,
+                    _ => self.dns.address(),
+                },
                 owner: self.owner,
                 tables: plan.store.tables(plan.gate),
                 main_cf: plan.main_cf.clone(),
                 master_cf: plan.master_cf.clone(),
             };
-            template::write(&settings, self.identity)?;
-            let target = Target::new(self.recipe(plan.folder, settings.config));
+            template::write(
+                &settings,
+                self.identity,
+                self.description.template.as_deref(),
+            )?;
+            let target = Target::new(self.recipe(plan.folder, &settings)?);
             match target.start().await {
                 Ok(()) => return Ok((target, self.facts(smtp, smtps, mailboxes))),
                 Err(said) => why = said,
@@ -189,27 +224,47 @@ impl Making<'_> {
         Err(why)
     }
 
-    fn recipe(&self, folder: &Path, config: PathBuf) -> Recipe {
-        match self.way {
-            Way::Reference { program } => Recipe::Reference {
+    fn recipe(&self, folder: &Path, settings: &Settings) -> Result<Recipe, String> {
+        let filled = |arguments: &[String]| {
+            let filled = arguments
+                .iter()
+                .map(|text| template::argument(text, settings).map(OsString::from));
+            filled.collect::<Result<Vec<OsString>, String>>()
+        };
+        let kind = match self.way {
+            Way::Reference { program } => Kind::Process {
                 program: program.clone(),
-                config,
-                resolver: self.dns.address(),
+                arguments: vec![
+                    "serve".into(),
+                    "--config".into(),
+                    settings.config.clone().into(),
+                    "--resolver".into(),
+                    self.dns.address().to_string().into(),
+                ],
+            },
+            Way::Command { program, arguments } => Kind::Process {
+                program: program.clone(),
+                arguments: filled(arguments)?,
             },
             Way::Container {
                 docker,
                 image,
-                ready,
+                arguments,
                 name_server,
-            } => Recipe::Container {
+            } => Kind::Container {
                 docker: docker.clone(),
                 image: image.clone(),
-                ready: ready.clone(),
+                arguments: filled(arguments)?,
                 folder: folder.to_owned(),
-                config,
-                name_server: (*name_server).into(),
+                name_server: name_server.ip(),
             },
-        }
+        };
+        Ok(Recipe {
+            kind,
+            ready: self.description.ready.clone(),
+            within: self.description.within,
+            listens: [settings.smtp, settings.smtps],
+        })
     }
 
     fn facts(&self, plain: SocketAddr, smtps: SocketAddr, mailboxes: PathBuf) -> TargetFacts {
@@ -225,7 +280,7 @@ impl Making<'_> {
             capabilities: self.description.capabilities.clone(),
             profiles: self.description.profiles.clone(),
             own_targets: match self.way {
-                Way::Reference { .. } => OWN_PROCESSES,
+                Way::Reference { .. } | Way::Command { .. } => OWN_PROCESSES,
                 Way::Container { .. } => OWN_CONTAINERS,
             },
         }

@@ -1,9 +1,10 @@
-//! The target: a server that can be stopped, killed and started again, the reference server as a child
-//! process or any other in a container.
+//! The target: a server that can be stopped, killed and started again, as a child process (the
+//! reference server, or a command of the user's) or in a container.
 //!
 //! Its ports stay the same for life; its log lines are kept; an end that nobody asked for is a
 //! crash and is remembered with its exit status and the last lines of its log.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -11,7 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
@@ -19,25 +21,36 @@ use super::random;
 use super::reaper::{Reaper, Watch};
 use super::sink::lock;
 
-/// A server that says nothing for so long is not coming; containers are started by a busy engine.
-const READY_LIMIT: Duration = Duration::from_secs(20);
-const CONTAINER_LIMIT: Duration = Duration::from_mins(1);
 /// SIGTERM lets a server finish what it has begun; then SIGKILL.
 const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 /// Between the end of its outputs and the end of the process, in either order.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Between two looks whether a server greets that does not say when it listens.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// How to start it.
 #[derive(Debug, Clone)]
-pub enum Recipe {
-    /// The reference server as a child process.
-    Reference {
-        /// `VMAILSPEC_SERVE_EXE`, or this program.
+pub struct Recipe {
+    /// What is run.
+    pub kind: Kind,
+    /// Part of the line that says that it listens; `None`: it is there when it greets.
+    pub ready: Option<String>,
+    /// How long that may take.
+    pub within: Duration,
+    /// Ports 25 and 465, as they are here.
+    pub listens: [SocketAddr; 2],
+}
+
+/// What is run.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// A child process.
+    Process {
+        /// Its program.
         program: PathBuf,
-        /// `--config`
-        config: PathBuf,
-        /// `--resolver`
-        resolver: SocketAddr,
+        /// Its arguments.
+        arguments: Vec<OsString>,
     },
     /// A container, which the docker command stands for: its outputs, its end, and SIGTERM to it.
     Container {
@@ -45,12 +58,10 @@ pub enum Recipe {
         docker: PathBuf,
         /// The image.
         image: String,
-        /// Part of the line that says that it listens.
-        ready: String,
+        /// Arguments of its entry point.
+        arguments: Vec<OsString>,
         /// Mounted at the path that it has here.
         folder: PathBuf,
-        /// In it; the image's one argument.
-        config: PathBuf,
         /// Asked on port 53.
         name_server: IpAddr,
     },
@@ -59,24 +70,18 @@ pub enum Recipe {
 impl Recipe {
     /// The command; of a container with the name `name`.
     fn command(&self, name: &str) -> Command {
-        match self {
-            Self::Reference {
-                program,
-                config,
-                resolver,
-            } => {
+        match &self.kind {
+            Kind::Process { program, arguments } => {
                 let mut command = Command::new(program);
-                command.args(["serve", "--config"]).arg(config);
-                command.arg("--resolver").arg(resolver.to_string());
+                command.args(arguments);
                 command
             }
-            Self::Container {
+            Kind::Container {
                 docker,
                 image,
+                arguments,
                 folder,
-                config,
                 name_server,
-                ..
             } => {
                 let mut mount = folder.clone().into_os_string();
                 mount.push(":");
@@ -86,7 +91,11 @@ impl Recipe {
                 command.args(["run", "--rm", "--network", "host", "--log-driver", "none"]);
                 command.args(["--name", name, "--env"]);
                 command.arg(format!("VMAILSPEC_NAMESERVER={name_server}"));
-                command.arg("--volume").arg(mount).arg(image).arg(config);
+                command
+                    .arg("--volume")
+                    .arg(mount)
+                    .arg(image)
+                    .args(arguments);
                 command
             }
         }
@@ -94,42 +103,44 @@ impl Recipe {
 
     /// For messages.
     fn shown(&self) -> String {
-        match self {
-            Self::Reference { program, .. } => format!("{} serve", program.display()),
-            Self::Container { image, .. } => format!("the container of {image}"),
+        match &self.kind {
+            Kind::Process { program, arguments } => {
+                let first = arguments
+                    .first()
+                    .map_or_else(String::new, |first| format!(" {}", first.to_string_lossy()));
+                format!("{}{first}", program.display())
+            }
+            Kind::Container { image, .. } => format!("the container of {image}"),
         }
     }
 
-    fn ready(&self) -> &str {
-        match self {
-            Self::Reference { .. } => "listening on",
-            Self::Container { ready, .. } => ready,
-        }
-    }
-
-    fn limit(&self) -> Duration {
-        match self {
-            Self::Reference { .. } => READY_LIMIT,
-            Self::Container { .. } => CONTAINER_LIMIT,
+    /// What was waited for.
+    fn awaited(&self) -> String {
+        match &self.ready {
+            Some(ready) => format!("it did not say \"{ready}\""),
+            None => {
+                let [plain, smtps] = self.listens;
+                format!("it did not greet on {plain}, or did not listen on {smtps},")
+            }
         }
     }
 
     /// Ends what is started, however we end; before it is started.
     fn watch(&self, name: &str) -> std::io::Result<Watch> {
-        match self {
-            Self::Reference { .. } => Reaper::watch_group(),
-            Self::Container { docker, .. } => Reaper::watch_container(docker, name),
+        match &self.kind {
+            Kind::Process { .. } => Reaper::watch_group(),
+            Kind::Container { docker, .. } => Reaper::watch_container(docker, name),
         }
     }
 
     /// Ends the server at once.
     async fn kill(&self, pid: Pid, name: &str) {
-        match self {
-            Self::Reference { .. } => {
+        match &self.kind {
+            Kind::Process { .. } => {
                 let _ = kill_process(pid, Signal::KILL);
             }
             // Its end ends the command that stands for it.
-            Self::Container { docker, .. } => {
+            Kind::Container { docker, .. } => {
                 let mut command = Command::new(docker);
                 command.args(["kill", name]).stdin(Stdio::null());
                 let _ = command
@@ -138,6 +149,24 @@ impl Recipe {
                     .status()
                     .await;
             }
+        }
+    }
+}
+
+/// Returns when a server greets on the first and listens on the second.
+async fn greets([plain, smtps]: [SocketAddr; 2]) {
+    let greeted = async || {
+        let mut connection = TcpStream::connect(plain).await?;
+        let mut greeting = [0; 3];
+        connection.read_exact(&mut greeting).await?;
+        TcpStream::connect(smtps).await?;
+        Ok::<bool, std::io::Error>(greeting == *b"220")
+    };
+    let mut looks = tokio::time::interval(LOOK);
+    loop {
+        looks.tick().await;
+        if greeted().await.unwrap_or(false) {
+            return;
         }
     }
 }
@@ -165,7 +194,7 @@ struct Running {
 /// Whether it said that it listens.
 #[derive(Debug, Clone)]
 struct Ready {
-    text: String,
+    text: Option<String>,
     is: watch::Sender<bool>,
 }
 
@@ -232,7 +261,7 @@ impl Target {
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let pid = pid.ok_or_else(|| format!("{program} ended before it began"))?;
         let ready = Ready {
-            text: self.recipe.ready().to_owned(),
+            text: self.recipe.ready.clone(),
             is: watch::Sender::new(false),
         };
         let mut is_ready = ready.is.subscribe();
@@ -255,10 +284,16 @@ impl Target {
             ended_tx.send_replace(Some(status));
         });
 
-        let ready = async { is_ready.wait_for(|ready| *ready).await.is_ok() };
+        let ready = async {
+            if self.recipe.ready.is_none() {
+                greets(self.recipe.listens).await;
+                return true;
+            }
+            is_ready.wait_for(|ready| *ready).await.is_ok()
+        };
         // `Some(false)`: its outputs are closed, or it ended.
         let listens = tokio::select! {
-            ready = tokio::time::timeout(self.recipe.limit(), ready) => ready.ok(),
+            ready = tokio::time::timeout(self.recipe.within, ready) => ready.ok(),
             _ = ended.wait_for(Option::is_some) => Some(false),
         };
         if listens == Some(false) {
@@ -274,13 +309,10 @@ impl Target {
             watch,
         };
         if listens != Some(true) {
-            let limit = self.recipe.limit().as_secs();
+            let limit = self.recipe.within.as_secs();
             let what = match running.end(Signal::KILL).await {
                 Some(status) => status,
-                None => format!(
-                    "it did not say \"{}\" within {limit} s",
-                    self.recipe.ready()
-                ),
+                None => format!("{} within {limit} s", self.recipe.awaited()),
             };
             return Err(format!(
                 "{program} did not start: {what}. Its log: {}",
@@ -395,7 +427,10 @@ async fn collect(pipe: impl AsyncRead + Unpin, log: Arc<Log>, ready: Ready) {
     {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         line.clear();
-        let says_so = text.contains(&ready.text);
+        let says_so = ready
+            .text
+            .as_ref()
+            .is_some_and(|ready| text.contains(ready));
         lock(&log.lines).push(text);
         if says_so {
             ready.is.send_replace(true);

@@ -1,4 +1,5 @@
-//! The target's configuration: `fixtures/postfix` with the placeholders filled in.
+//! The target's configuration: `fixtures/postfix`, or a folder of the user's, with the placeholders
+//! filled in.
 //!
 //! Written as an administrator would leave it: table files and the key 0640, readable for the
 //! target's group. For the embedded database the same files name `sqlite:` tables
@@ -59,6 +60,8 @@ pub struct Settings {
     pub smtps: SocketAddr,
     /// Where next hops listen.
     pub next_hop_port: u16,
+    /// The run's name server.
+    pub name_server: SocketAddr,
     /// Of the Maildirs.
     pub owner: (u32, u32),
     /// The four tables.
@@ -69,26 +72,81 @@ pub struct Settings {
     pub master_cf: Vec<(String, String, String)>,
 }
 
-/// Writes the configuration folder; returns what it could not do in words.
-pub fn write(settings: &Settings, identity: &Identity) -> Result<(), String> {
+/// Writes the configuration folder from `fixtures/postfix`, or from a folder of the user's; returns
+/// what it could not do in words.
+pub fn write(
+    settings: &Settings,
+    identity: &Identity,
+    template: Option<&Path>,
+) -> Result<(), String> {
     let folder = |path: &Path| private_folder(path, settings.owner.1).map_err(|e| at(path, &e));
     folder(&settings.config)?;
-    for name in FILES {
+    let place = |name: &str| -> Result<PathBuf, String> {
         let path = settings.config.join(name);
         if let Some(parent) = path.parent().filter(|parent| *parent != settings.config) {
             folder(parent)?;
         }
-        let text = render(name, super::fixture(&format!("postfix/{name}"))?, settings)?;
-        private_file(&path, &text, settings.owner.1).map_err(|e| at(&path, &e))?;
+        Ok(path)
+    };
+    let file = |path: &Path, text: &str, mode: u32| {
+        std::fs::write(path, text)
+            .and_then(|()| shut(path, mode, settings.owner.1))
+            .map_err(|e| at(path, &e))
+    };
+    match template {
+        None => {
+            for name in FILES {
+                let text = render(name, super::fixture(&format!("postfix/{name}"))?, settings)?;
+                file(&place(name)?, &text, 0o640)?;
+            }
+        }
+        Some(template) => {
+            for name in own_files(template)? {
+                let from = template.join(&name);
+                let text = std::fs::read_to_string(&from).map_err(|e| at(&from, &e))?;
+                let text = render_own(&from, &name, &text, settings)?;
+                let mode = std::fs::metadata(&from).map_or(0, |facts| facts.permissions().mode());
+                // A script stays one.
+                file(&place(&name)?, &text, 0o640 | (mode & 0o110))?;
+            }
+        }
     }
     for (name, text) in [
         ("smtpd.cert", &identity.certificate),
         ("smtpd.key", &identity.key),
     ] {
-        let path = settings.config.join(name);
-        private_file(&path, text, settings.owner.1).map_err(|e| at(&path, &e))?;
+        file(&settings.config.join(name), text, 0o640)?;
     }
     Ok(())
+}
+
+/// The files of a template folder, by their path below it, sorted; hidden ones are left out.
+pub fn own_files(template: &Path) -> Result<Vec<String>, String> {
+    let mut names = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(below) = folders.pop() {
+        let folder = template.join(&below);
+        for entry in std::fs::read_dir(&folder).map_err(|e| at(&folder, &e))? {
+            let entry = entry.map_err(|e| at(&folder, &e))?;
+            let name = below.join(entry.file_name());
+            let Some(text) = name.to_str() else {
+                return Err(format!("{}: its name is not UTF-8", entry.path().display()));
+            };
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            if entry.path().is_dir() {
+                folders.push(name);
+            } else {
+                names.push(text.to_owned());
+            }
+        }
+    }
+    if names.is_empty() {
+        return Err(format!("{}: no file is in it", template.display()));
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn at(path: &Path, error: &io::Error) -> String {
@@ -101,11 +159,6 @@ pub(super) fn private_folder(path: &Path, group: u32) -> io::Result<()> {
     shut(path, 0o750, group)
 }
 
-fn private_file(path: &Path, text: &str, group: u32) -> io::Result<()> {
-    std::fs::write(path, text)?;
-    shut(path, 0o640, group)
-}
-
 /// Gives `path` its mode, and where we are root its group.
 pub(super) fn shut(path: &Path, mode: u32, group: u32) -> io::Result<()> {
     if rustix::process::geteuid().is_root() {
@@ -114,13 +167,42 @@ pub(super) fn shut(path: &Path, mode: u32, group: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
-/// One file's text with everything filled in.
+/// One file of `fixtures/postfix` with everything filled in.
 pub fn render(name: &str, template: &str, settings: &Settings) -> Result<String, String> {
     let text = match &settings.tables {
         Tables::Mysql { .. } => template.to_owned(),
         Tables::Sqlite(file) => sqlite_variant(template, file),
     };
-    let mut text = fill(name, &text, &values(settings))?;
+    let from = format!("fixtures/postfix/{name}");
+    let text = fill(&from, &text, &values(settings), Braces::Ours)?;
+    with_differences(name, text, settings)
+}
+
+/// One file of a template of the user's with everything filled in; `from` is named in messages.
+fn render_own(
+    from: &Path,
+    name: &str,
+    template: &str,
+    settings: &Settings,
+) -> Result<String, String> {
+    let from = from.display().to_string();
+    let text = fill(&from, template, &values(settings), Braces::Theirs)?;
+    with_differences(name, text, settings)
+}
+
+/// An argument of a command of the user's with everything filled in.
+pub(super) fn argument(text: &str, settings: &Settings) -> Result<String, String> {
+    let filled = fill(
+        &format!("`{text}`"),
+        text,
+        &values(settings),
+        Braces::Theirs,
+    )?;
+    Ok(filled.trim_end_matches('\n').to_owned())
+}
+
+/// What differs for this target, where the file is Postfix's main.cf or master.cf.
+fn with_differences(name: &str, mut text: String, settings: &Settings) -> Result<String, String> {
     if name == "main.cf" && !settings.main_cf.is_empty() {
         text.push_str("\n# What differs for this target.\n");
         text.extend(
@@ -151,6 +233,11 @@ fn values(settings: &Settings) -> Vec<(&'static str, String)> {
         ("mynetworks", "127.0.0.2/32".to_owned()),
         ("myhostname", HOSTNAME.to_owned()),
         ("smtp_tcp_port", settings.next_hop_port.to_string()),
+        ("smtp_address", settings.smtp.ip().to_string()),
+        ("smtp_port", settings.smtp.port().to_string()),
+        ("smtps_port", settings.smtps.port().to_string()),
+        ("name_server_address", settings.name_server.ip().to_string()),
+        ("name_server_port", settings.name_server.port().to_string()),
     ];
     if let Tables::Mysql {
         host,
@@ -159,8 +246,11 @@ fn values(settings: &Settings) -> Vec<(&'static str, String)> {
         database,
     } = &settings.tables
     {
+        let (address, port) = host.rsplit_once(':').unwrap_or((host, "3306"));
         values.extend([
             ("mysql_host", host.clone()),
+            ("mysql_address", address.to_owned()),
+            ("mysql_port", port.to_owned()),
             ("mysql_username", user.clone()),
             ("mysql_password", password.clone()),
             ("mysql_database", database.clone()),
@@ -169,34 +259,62 @@ fn values(settings: &Settings) -> Vec<(&'static str, String)> {
     values
 }
 
-/// Puts values for `{placeholders}`; one that is unknown is an error. Comments are left out: they
-/// speak about the templates.
-fn fill(name: &str, template: &str, values: &[(&str, String)]) -> Result<String, String> {
+/// Whose braces a file holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Braces {
+    /// Each is a placeholder. Comments are left out: they speak about the templates.
+    Ours,
+    /// The server's language may have braces, too: a placeholder is a known word, and a word with
+    /// `_` that is none is a slip. Comments stay as they are.
+    Theirs,
+}
+
+/// Puts values for `{placeholders}`; one that is unknown is an error.
+fn fill(
+    from: &str,
+    template: &str,
+    values: &[(&str, String)],
+    braces: Braces,
+) -> Result<String, String> {
     let mut out = String::with_capacity(template.len());
-    for (number, line) in template
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim_start().starts_with('#'))
-    {
+    for (number, line) in template.lines().enumerate() {
         let mut rest = line;
+        if line.trim_start().starts_with('#') {
+            if braces == Braces::Ours {
+                continue;
+            }
+            out.push_str(std::mem::take(&mut rest));
+        }
         while let Some((before, after)) = rest.split_once('{') {
             out.push_str(before);
             let (word, tail) = after.split_once('}').unwrap_or((after, ""));
-            let Some((_, value)) = values.iter().find(|(known, _)| *known == word) else {
+            if let Some((_, value)) = values.iter().find(|(known, _)| *known == word) {
+                out.push_str(value);
+                rest = tail;
+            } else if braces == Braces::Theirs && !is_word(word) {
+                out.push('{');
+                rest = after;
+            } else {
                 let known: Vec<&str> = values.iter().map(|(known, _)| *known).collect();
                 let known = known.join(", ");
                 return Err(format!(
-                    "fixtures/postfix/{name} line {}: {{{word}}} is no placeholder; there are {known}",
+                    "{from} line {}: {{{word}}} is no placeholder; there are {known}",
                     number + 1
                 ));
-            };
-            out.push_str(value);
-            rest = tail;
+            }
         }
         out.push_str(rest);
         out.push('\n');
     }
     Ok(out)
+}
+
+/// As placeholders look.
+fn is_word(word: &str) -> bool {
+    word.contains('_')
+        && word
+            .bytes()
+            .all(|octet| octet.is_ascii_lowercase() || octet == b'_')
 }
 
 /// The same file for an SQLite database.

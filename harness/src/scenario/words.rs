@@ -32,6 +32,7 @@ pub const LEVELS: &[&str] = &["MUST", "MUST-NOT", "SHOULD", "SHOULD-NOT", "MAY",
 pub const CAPABILITIES: &[&str] = &[
     "database",
     "faults",
+    "main-cf",
     "maildir",
     "owner",
     "own-target",
