@@ -116,13 +116,11 @@ impl Recipe {
 
     /// What was waited for.
     fn awaited(&self) -> String {
-        match &self.ready {
-            Some(ready) => format!("it did not say \"{ready}\""),
-            None => {
-                let [plain, smtps] = self.listens;
-                format!("it did not greet on {plain}, or did not listen on {smtps},")
-            }
+        if let Some(ready) = &self.ready {
+            return format!("it did not say \"{ready}\"");
         }
+        let [plain, smtps] = self.listens;
+        format!("it did not greet on {plain}, or did not listen on {smtps},")
     }
 
     /// Ends what is started, however we end; before it is started.
