@@ -1,6 +1,6 @@
 //! Puts the scenarios and fixtures into the binary, so that an installed `vmailspec` needs no
-//! files beside it: writes two lists of `include_str!` that `src/scenario/load.rs` and
-//! `src/fixtures.rs` include.
+//! files beside it: writes lists of `include_str!` that `src/scenario/load.rs`,
+//! `src/register.rs` and `src/fixtures.rs` include.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -19,6 +19,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         "SCENARIOS",
         &case,
         &out.join("scenarios.rs"),
+    )?;
+    let rows = |path: &Path| path.extension().is_some_and(|ending| ending == "txt");
+    write_list(
+        &root.join("scenarios/register"),
+        "REGISTER",
+        &rows,
+        &out.join("register.rs"),
     )?;
     let text = |path: &Path| fs::read(path).is_ok_and(|octets| String::from_utf8(octets).is_ok());
     write_list(

@@ -5,6 +5,7 @@
 //! it on standard error.
 
 mod bench;
+mod register;
 mod run;
 mod scenarios;
 
@@ -45,7 +46,16 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Say what a clause asks for, why, and how it is checked
+    /// Say which rows of the register are covered, unproven and left
+    Coverage {
+        /// JSON for programs; else tables that are Markdown too
+        #[arg(long)]
+        json: bool,
+        /// A folder of scenarios and their register instead of those in this binary
+        #[arg(long, value_name = "DIR")]
+        scenarios: Option<PathBuf>,
+    },
+    /// Say what a clause asks for, why, how it is checked and what proves the check
     Explain {
         /// The clause's id, as `relay.foreign-unauth`
         id: String,
@@ -185,7 +195,8 @@ fn commanded(command: Command) -> std::process::ExitCode {
         Command::Run(run) => run::run(&run),
         Command::Check { files } => scenarios::check(&files),
         Command::Fmt { check, files } => scenarios::fmt(&files, check),
-        Command::Explain { id, scenarios } => scenarios::explain(&id, scenarios.as_deref()),
+        Command::Explain { id, scenarios } => register::explain(&id, scenarios.as_deref()),
+        Command::Coverage { json, scenarios } => register::coverage(scenarios.as_deref(), json),
         Command::List { scenarios } => scenarios::list(scenarios.as_deref()),
         Command::Serve(Serve { port, .. }) => in_runtime(serve::tutorial(port)),
         Command::Bench { runs, scenarios } => in_runtime(bench::bench(runs, scenarios)),

@@ -9,6 +9,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `scenario` | the language: read, checked, printed |
+//! | `register` | every case that is wanted, and what is left |
 //! | `plan` | which cases a run consists of |
 //! | `environment` | database, target, sinks, name server, certificates |
 //! | `wire`, `driver` | our own SMTP client: says what a scenario says, octet by octet |
@@ -34,6 +35,7 @@ pub mod mailer;
 pub mod names;
 pub mod plan;
 pub mod probe;
+pub mod register;
 pub mod report;
 pub mod runner;
 pub mod scenario;

@@ -4,11 +4,11 @@
 //! `error` holds every mistake that a file can contain.
 
 pub mod error;
-mod lines;
+pub(crate) mod lines;
 pub mod load;
 pub mod nearest;
 pub mod parse;
-mod piece;
+pub(crate) mod piece;
 pub mod print;
 pub mod refs;
 pub mod text;

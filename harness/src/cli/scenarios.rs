@@ -1,17 +1,15 @@
-//! `check`, `fmt`, `explain`, `list`: what can be said of scenarios without running them.
+//! `check`, `fmt`, `list`: what can be said of scenarios without running them.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::register::{agree, register, told};
 use super::{Ended, Failed, complain, print};
 use crate::exit_code::ExitCode;
-use crate::fixtures;
 use crate::plan;
 use crate::scenario::load::{self, LoadError};
-use crate::scenario::nearest::nearest_all;
-use crate::scenario::refs;
 use crate::scenario::{self, Scenario};
 
 /// The scenarios of a folder, or those of the binary.
@@ -38,15 +36,33 @@ fn failed(error: &LoadError) -> Failed {
 pub(super) fn check(files: &[PathBuf]) -> Ended {
     let mut count = 0;
     let mut wrong = None;
+    let mut disagree = Vec::new();
     if files.is_empty() {
-        count = read(None)?.len();
+        let scenarios = read(None)?;
+        count = scenarios.len();
+        disagree = agree(&register(None)?, &scenarios, Path::new("scenarios"), true);
     }
     // Every file is read, so that all mistakes are seen at once.
     for file in files {
         match load::load(file) {
-            Ok(scenarios) => count += scenarios.len(),
+            Ok(scenarios) => {
+                count += scenarios.len();
+                let register = register(Some(file))?;
+                let below = if file.is_dir() {
+                    file.as_path()
+                } else {
+                    file.parent().unwrap_or_else(|| Path::new(""))
+                };
+                // Only beside the register are all scenarios that there are.
+                let whole = file.join("register").is_dir();
+                disagree.extend(agree(&register, &scenarios, below, whole));
+            }
             Err(error) => wrong = Some(failed(&error)),
         }
+    }
+    if !disagree.is_empty() {
+        let disagreement = told(&disagree);
+        wrong.get_or_insert(disagreement);
     }
     if let Some(wrong) = wrong {
         return Err(wrong);
@@ -105,88 +121,4 @@ pub(super) fn list(folder: Option<&Path>) -> Ended {
         }
     }
     Ok(ExitCode::Held)
-}
-
-pub(super) fn explain(id: &str, folder: Option<&Path>) -> Ended {
-    if let Some((_, references, claim)) = crate::ledger::CLAUSES.iter().find(|one| one.0 == id) {
-        let references: Vec<String> = references.iter().map(|&text| text.to_owned()).collect();
-        print(&format!("{id}  MUST\n  {claim}\n{}", places(&references)));
-        print("\nNo scenario asks for it: every message of every case is followed to its end.\n");
-        return Ok(ExitCode::Held);
-    }
-    let scenarios = read(folder)?;
-    let mut found = false;
-    for scenario in &scenarios {
-        for clause in plan::clauses(scenario).filter(|clause| clause.id == id) {
-            found = true;
-            print(&format!(
-                "{id}  {}\n  {}\n{}  {}\n  alone: vmailspec run {id}\n\n{}:\n\n{}",
-                clause.level.word(),
-                clause.claim,
-                places(&clause.references),
-                proof(id),
-                scenario.path.display(),
-                indented(&scenario.source),
-            ));
-        }
-    }
-    if found {
-        return Ok(ExitCode::Held);
-    }
-    let ids: Vec<String> = scenarios
-        .iter()
-        .flat_map(|scenario| {
-            plan::clauses(scenario)
-                .map(|clause| clause.id.clone())
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let near = nearest_all(id, &ids, 3);
-    let near = if near.is_empty() {
-        String::new()
-    } else {
-        format!("; near it: {}", near.join(", "))
-    };
-    Err(Failed::new(
-        ExitCode::Usage,
-        format!("no scenario has a clause `{id}`{near}"),
-    ))
-}
-
-/// Which wrong servers have turned the clause red.
-fn proof(id: &str) -> String {
-    let names: Vec<&str> = fixtures::folder("wrong")
-        .filter(|(_, text)| {
-            text.lines()
-                .filter_map(|line| line.strip_prefix("# red:"))
-                .flat_map(str::split_whitespace)
-                .any(|red| red == id)
-        })
-        .map(|(name, _)| name)
-        .collect();
-    if names.is_empty() {
-        "unproven: no wrong server of fixtures/wrong turns it red".into()
-    } else {
-        format!("turned red by fixtures/{}", names.join(", fixtures/"))
-    }
-}
-
-fn places(references: &[String]) -> String {
-    let mut text = String::new();
-    for reference in references {
-        text += "  ";
-        text += &refs::in_words(reference);
-        text.push('\n');
-    }
-    text
-}
-
-fn indented(source: &str) -> String {
-    let mut text = String::new();
-    for line in source.lines() {
-        text += format!("    {line}").trim_end();
-        text.push('\n');
-    }
-    text
 }
