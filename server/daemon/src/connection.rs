@@ -262,7 +262,13 @@ impl Connection<'_> {
         let of = |envelope: &Envelope| policy(envelope.tls, envelope.user.as_ref());
         let secure = matches!(self.stream, Some(Stream::Tls(_)));
         match ask {
-            Ask::Sender(envelope) => self.tally.mail.count(of(&envelope).sender()),
+            Ask::Sender(envelope) => {
+                let reply = match self.port.queue.room(envelope.size.unwrap_or(0)) {
+                    Ok(()) => of(&envelope).sender(),
+                    Err(untaken) => self.refused("MAIL", &untaken, &envelope),
+                };
+                self.tally.mail.count(reply)
+            }
             Ask::Recipient {
                 recipient,
                 envelope,
@@ -339,7 +345,7 @@ impl Connection<'_> {
                 self.message = Message::Incoming(incoming);
                 Reply::new(354, "End data with <CR><LF>.<CR><LF>")
             }
-            Err(untaken) => self.refused(&untaken, envelope),
+            Err(untaken) => self.refused("DATA", &untaken, envelope),
         }
     }
 
@@ -351,11 +357,11 @@ impl Connection<'_> {
         };
         match stored {
             Ok(id) => Reply::new(250, format!("2.0.0 Ok: queued as {id}")),
-            Err(untaken) => self.refused(&untaken, envelope),
+            Err(untaken) => self.refused("END-OF-MESSAGE", &untaken, envelope),
         }
     }
 
-    fn refused(&self, untaken: &Untaken, envelope: &Envelope) -> Reply {
+    fn refused(&self, at: &str, untaken: &Untaken, envelope: &Envelope) -> Reply {
         let reply = untaken_reply(untaken);
         let from = match &envelope.reverse_path {
             ReversePath::Null => String::new(),
@@ -366,7 +372,7 @@ impl Connection<'_> {
         log::line(
             "smtpd",
             &format!(
-                "reject: END-OF-MESSAGE from {}: {code} {text} ({untaken}); from=<{from}>",
+                "reject: {at} from {}: {code} {text} ({untaken}); from=<{from}>",
                 self.name
             ),
         );

@@ -199,7 +199,13 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
             let (client, slots) = (delivery.smtp.clone(), delivery.smtp_slots.clone());
             let (parcel, hop, recipients) = (parcel.clone(), hop.clone(), recipients.to_vec());
             running.spawn(async move {
-                let _turn = client.turn(&hop).await;
+                let _turn = match client.turn(&hop).await {
+                    Ok(turn) => turn,
+                    Err(verdict) => {
+                        let verdicts = recipients.into_iter().map(|index| (index, verdict.clone()));
+                        return Report::decided("smtp", verdicts.collect(), queued);
+                    }
+                };
                 let _slot = slots.acquire().await;
                 let started = Instant::now();
                 let (verdicts, connecting) = client.deliver(&parcel, &hop, &recipients).await;

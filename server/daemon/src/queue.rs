@@ -197,6 +197,8 @@ impl Queue {
                     })?;
             }
             let folder = File::open(directory.join("active"))?;
+            // What is flushed in a folder that a power cut forgets is lost with it.
+            File::open(&directory)?.sync_all()?;
             Ok::<_, io::Error>((directory, folder))
         })
         .await??;
@@ -224,6 +226,19 @@ impl Queue {
     /// finished stays on disk and is taken up at the next start.
     pub async fn drain(&self, limit: Duration) {
         self.inner.schedule.drain(limit).await;
+    }
+
+    /// Whether there is room for a message of `size` octets (postconf(5) queue_minfree).
+    pub fn room(&self, size: u64) -> Result<(), Untaken> {
+        let params = self.inner.params();
+        let message = size.max(params.message_size_limit).saturating_mul(3) / 2;
+        let needed = params.queue_minfree.max(message);
+        let disk = rustix::fs::statvfs(&self.inner.directory).map_err(io::Error::from)?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) > needed {
+            Ok(())
+        } else {
+            Err(io::Error::from(io::ErrorKind::StorageFull).into())
+        }
     }
 
     /// Begins a message: assigns its queue id.

@@ -4,8 +4,9 @@ mod back;
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::time::Duration;
 
-use back::{Back, Sink, envelope, eventually, friendly};
+use back::{Back, Sink, Surroundings, envelope, eventually, friendly};
 use rstest::rstest;
 use vmaild::queue::file;
 use vmaild::queue::tool::{Command, run};
@@ -24,7 +25,7 @@ async fn stopped_with_a_message() -> (tempfile::TempDir, String, Vec<u8>) {
         .await
         .unwrap();
     eventually(|| back.listing().contains("refused").then_some(())).await;
-    back.queue.drain(std::time::Duration::from_secs(5)).await;
+    back.queue.drain(Duration::from_secs(5)).await;
     let path = back.folder.path().join("queue/active").join(&id);
     let octets = fs::read(path).unwrap();
     (back.folder, id, octets)
@@ -60,7 +61,7 @@ async fn a_queue_file_can_be_read_by_a_person() {
 #[tokio::test]
 async fn what_is_on_disk_is_delivered_after_a_restart() {
     let (folder, id, _) = stopped_with_a_message().await;
-    let back = Back::start_in(folder, "", Vec::new()).await;
+    let back = Back::start_in(folder, "", Surroundings::default()).await;
     let mail = back.wait_for("mydomain.com/address", 1).await;
     assert!(mail[0].contains(&id));
     back.wait_until_empty().await;
@@ -99,7 +100,7 @@ async fn what_a_crash_left_of_a_message_is_removed(#[case] damage: fn(&mut Vec<u
     let (folder, id, mut octets) = stopped_with_a_message().await;
     damage(&mut octets);
     fs::write(folder.path().join("queue/active").join(id), octets).unwrap();
-    let back = Back::start_in(folder, "", Vec::new()).await;
+    let back = Back::start_in(folder, "", Surroundings::default()).await;
     assert!(back.queued().is_empty());
     assert!(back.mail("mydomain.com/address").is_empty());
 }
@@ -111,7 +112,7 @@ async fn a_whole_file_with_other_content_is_set_aside() {
         .unwrap()
         .replace("hello", "he\0\0o");
     fs::write(folder.path().join("queue/active").join(&id), octets).unwrap();
-    let back = Back::start_in(folder, "", Vec::new()).await;
+    let back = Back::start_in(folder, "", Surroundings::default()).await;
     assert!(back.queued().is_empty());
     assert!(back.folder.path().join("queue/corrupt").join(id).exists());
 }
@@ -131,11 +132,11 @@ async fn a_recipient_that_was_done_before_a_crash_is_not_done_again() {
     eventually(|| back.listing().contains("later").then_some(())).await;
     // A crash: what was appended last is cut off in its middle.
     let path = back.folder.path().join("queue/active").join(&id);
-    back.queue.drain(std::time::Duration::from_secs(5)).await;
+    back.queue.drain(Duration::from_secs(5)).await;
     let mut file = File::options().append(true).open(path).unwrap();
     file.write_all(b"1795400000\t1\tdo").unwrap();
     let accepting = Sink::friendly();
-    let back = Back::start_in(back.folder, &accepting.transport(), Vec::new()).await;
+    let back = Back::start_in(back.folder, &accepting.transport(), Surroundings::default()).await;
     let heard = accepting.session().await;
     assert!(
         heard.contains(&"RCPT TO:<x@ext.example>".to_owned()),
@@ -151,7 +152,7 @@ async fn ids_are_never_given_twice_even_when_the_clock_goes_back() {
     // A message from a server whose clock was in the year 2500.
     let future = "3B7A5F0A00000";
     fs::write(folder.path().join("queue/hold").join(future), octets).unwrap();
-    let back = Back::start_in(folder, "", Vec::new()).await;
+    let back = Back::start_in(folder, "", Surroundings::default()).await;
     let mut last = u64::from_str_radix(future, 16).unwrap();
     for _ in 0..100 {
         let incoming = back
@@ -225,10 +226,7 @@ async fn the_trigger_of_the_tool_makes_the_server_try_again() {
 
 #[tokio::test]
 async fn what_waited_too_long_goes_back_with_its_last_reason() {
-    let sink = Sink::start(|line| match line {
-        "RCPT TO:<x@ext.example>" => Some("450 4.2.0 try again later (sink)".to_owned()),
-        line => Some(friendly(line, "250 8BITMIME")),
-    });
+    let sink = later();
     let more = format!("maximal_queue_lifetime = 0\n{}", sink.transport());
     let back = Back::start(&more).await;
     back.send("sender@mydomain.com", &["x@ext.example"], MESSAGE)
@@ -241,11 +239,18 @@ async fn what_waited_too_long_goes_back_with_its_last_reason() {
     back.wait_until_empty().await;
 }
 
+/// A next hop that puts everybody off.
+fn later() -> Sink {
+    Sink::start(|line| match line {
+        "RCPT TO:<x@ext.example>" => Some("450 4.2.0 try again later (sink)".to_owned()),
+        line => Some(friendly(line, "250 8BITMIME")),
+    })
+}
+
 #[tokio::test]
 async fn a_delay_is_told_once() {
-    let more =
-        "delay_warning_time = 1s\ntransport_maps = inline:{ ext.example=smtp:[127.0.0.1]:1 }";
-    let back = Back::start(more).await;
+    let sink = later();
+    let back = Back::start(&format!("delay_warning_time = 1s\n{}", sink.transport())).await;
     let id = back
         .send("sender@mydomain.com", &["x@ext.example"], MESSAGE)
         .await
@@ -253,7 +258,7 @@ async fn a_delay_is_told_once() {
     let notice = back.wait_for("mydomain.com/sender", 1).await.remove(0);
     assert!(notice.contains("Subject: Delayed Mail (still being retried)\n"));
     assert!(
-        notice.contains("Action: delayed\nStatus: 4.4.1\n"),
+        notice.contains("Action: delayed\nStatus: 4.2.0\n"),
         "{notice}"
     );
     assert!(notice.contains("Will-Retry-Until: "));
@@ -267,16 +272,86 @@ async fn a_delay_is_told_once() {
             .then_some(())
     })
     .await;
-    let rounds = || {
-        fs::read_to_string(&path)
-            .unwrap()
-            .matches("put-off")
-            .count()
-    };
-    let seen = rounds();
-    back.queue.flush();
-    eventually(|| (rounds() > seen).then_some(())).await;
+    while sink.ended().is_some() {}
+    for _ in 0..2 {
+        back.queue.flush();
+        sink.session().await;
+    }
     assert_eq!(back.mail("mydomain.com/sender").len(), 1);
+    // And a reason that stays the same is written down once, however often it comes.
+    let text = fs::read_to_string(path).unwrap();
+    assert_eq!(text.matches("\tput-off\t").count(), 1, "{text}");
+}
+
+#[rstest]
+#[case::a_notice("<>", "bounce_queue_lifetime = 0", true)]
+#[case::a_letter("sender@mydomain.com", "maximal_queue_lifetime = 0", true)]
+#[case::not_by_the_others_time("<>", "maximal_queue_lifetime = 0", false)]
+#[case::nor_the_other_way("sender@mydomain.com", "bounce_queue_lifetime = 0", false)]
+#[tokio::test]
+async fn each_kind_of_mail_has_its_own_lifetime(
+    #[case] sender: &str,
+    #[case] more: &str,
+    #[case] given_up: bool,
+) {
+    let sink = later();
+    let back = Back::start(&format!("{more}\n{}", sink.transport())).await;
+    back.send(sender, &["x@ext.example"], MESSAGE)
+        .await
+        .unwrap();
+    sink.session().await;
+    if given_up {
+        back.wait_until_empty().await;
+    } else {
+        // It is tried again, so it was not given up.
+        sink.session().await;
+    }
+    let told = usize::from(given_up && sender != "<>");
+    assert_eq!(back.mail("mydomain.com/sender").len(), told);
+}
+
+#[rstest]
+#[case::at_first("", 0, 300)]
+#[case::as_long_as_it_is_old("", 1_000, 1_000)]
+#[case::not_longer_than_that("", 9_999, 4_000)]
+#[case::the_least_goes_before_the_most(
+    "minimal_backoff_time = 600\nmaximal_backoff_time = 60",
+    100,
+    600
+)]
+fn the_distance_of_tries_grows_with_the_age(
+    #[case] more: &str,
+    #[case] age: u64,
+    #[case] wait: u64,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let usual = "minimal_backoff_time = 300s\nmaximal_backoff_time = 4000s";
+    let params = back::params(folder.path(), &format!("{usual}\n{more}"));
+    let wait_is = vmaild::queue::schedule::backoff(&params, Duration::from_secs(age));
+    assert_eq!(wait_is, Duration::from_secs(wait));
+}
+
+#[tokio::test]
+async fn what_is_recorded_behind_a_line_that_a_crash_cut_off_counts() {
+    let (folder, id, _) = stopped_with_a_message().await;
+    let path = folder.path().join("queue/active").join(id);
+    let append = |text: &[u8]| {
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(text).unwrap();
+    };
+    append(b"1795400000\t0\tput-o");
+    file::read(&path, true).unwrap();
+    append(b"1795400001\t0\tdone\n");
+    assert!(!file::read(&path, true).unwrap().record.recipients[0].is_open());
+}
+
+#[tokio::test]
+async fn a_notice_whose_reader_is_a_loop_is_dropped() {
+    let back = Back::start("").await;
+    back.send("a@mydomain.com", &["dead@mydomain.com"], MESSAGE)
+        .await
+        .unwrap();
+    back.wait_until_empty().await;
 }
 
 #[tokio::test]

@@ -1,8 +1,14 @@
 //! The SMTP client against a scripted next hop on loopback.
 
 mod back;
+mod front;
 
-use back::{Back, Sink, envelope, eventually, friendly};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use back::{Back, Sink, Surroundings, envelope, eventually, friendly, name_server};
+use front::Setup;
 use rstest::rstest;
 use vmaild_protocol::session::{Notify, Ret};
 
@@ -190,7 +196,11 @@ async fn what_the_host_cannot_take_is_not_sent(
 async fn mail_for_the_server_itself_is_a_loop() {
     let here = "127.0.0.1:2599".parse().unwrap();
     let more = "transport_maps = inline:{ ext.example=smtp:[127.0.0.1]:2599 }";
-    let back = Back::start_in(tempfile::tempdir().unwrap(), more, vec![here]).await;
+    let surroundings = Surroundings {
+        listening: vec![here],
+        ..Surroundings::default()
+    };
+    let back = Back::start_in(tempfile::tempdir().unwrap(), more, surroundings).await;
     back.send("sender@mydomain.com", &["x@ext.example"], MESSAGE)
         .await
         .unwrap();
@@ -216,22 +226,207 @@ async fn a_host_that_closes_after_the_dot_is_tried_again_and_never_bounced() {
     assert!(back.mail("mydomain.com/sender").is_empty());
 }
 
-#[tokio::test]
-async fn many_messages_for_one_host_share_connections() {
-    let sink = Sink::friendly();
-    let back = Back::start(&sink.transport()).await;
-    for _ in 0..200 {
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+/// Sixty messages for a next hop that greets nobody before all of them wait, and then says `greeting`.
+async fn sixty(greeting: &'static str) -> (Back, Sink) {
+    let open = Arc::new(AtomicBool::new(false));
+    let gate = open.clone();
+    let sink = Sink::start(move |line| {
+        while !gate.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Some(match line {
+            "CONNECT" => greeting.to_owned(),
+            line => friendly(line, "250 8BITMIME"),
+        })
+    });
+    let more = "minimal_backoff_time = 1h\nmaximal_backoff_time = 1h";
+    let back = Back::start(&format!("{more}\n{}", sink.transport())).await;
+    for _ in 0..60 {
         back.send("<>", &["x@ext.example"], MESSAGE).await.unwrap();
     }
-    let mut messages = 0;
-    while messages < 200 {
-        messages += sink
-            .session()
-            .await
-            .iter()
-            .filter(|line| *line == ".")
-            .count();
-    }
-    assert_eq!(messages, 200);
+    open.store(true, Ordering::Relaxed);
+    (back, sink)
+}
+
+#[tokio::test]
+async fn messages_that_wait_for_one_host_share_connections() {
+    let (back, sink) = sixty("220 sink.ext.example ESMTP").await;
     back.wait_until_empty().await;
+    let (mut messages, mut sessions) = (0, 0);
+    while messages < 60 {
+        let heard = sink.session().await;
+        messages += heard.iter().filter(|line| *line == ".").count();
+        sessions += 1;
+    }
+    assert_eq!(messages, 60);
+    assert!(sessions <= 30, "{sessions} connections for 60 messages");
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_talk_is_asked_for_those_who_waited_too() {
+    let (back, sink) = sixty("421 4.3.2 not now").await;
+    let all = || back.listing().matches("421 4.3.2 not now").count() == 60;
+    eventually(|| all().then_some(())).await;
+    let sessions = std::iter::from_fn(|| sink.ended()).count();
+    assert!(sessions <= 20, "{sessions} connections to learn it");
+}
+
+/// What becomes of a message for `x@ext.example`.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    /// The host at this address hears it.
+    Heard(&'static str),
+    /// It goes back with this status.
+    Failed(&'static str),
+    /// It waits, and the listing says why.
+    Waits(&'static str),
+}
+
+#[rstest]
+#[case::best_first(
+    "ext.example MX 20 two.example\next.example MX 10 one.example",
+    Fate::Heard("one")
+)]
+#[case::next_where_it_is_down(
+    "ext.example MX 10 down.example\next.example MX 20 two.example",
+    Fate::Heard("two")
+)]
+#[case::next_where_it_puts_off(
+    "ext.example MX 10 later.example\next.example MX 20 two.example",
+    Fate::Heard("two")
+)]
+#[case::next_where_it_has_no_address(
+    "ext.example MX 10 nowhere.example\next.example MX 20 two.example",
+    Fate::Heard("two")
+)]
+#[case::next_where_it_cannot_be_looked_up(
+    "ext.example MX 10 failing.example\next.example MX 20 two.example",
+    Fate::Heard("two")
+)]
+#[case::its_own_address("ext.example A 127.9.7.1", Fate::Heard("one"))]
+#[case::its_own_address_of_today(
+    "ext.example AAAA ::1",
+    Fate::Waits("connect to ext.example[::1]:")
+)]
+#[case::takes_no_mail("ext.example MX 0 .\next.example A 127.9.7.1", Fate::Failed("5.1.10"))]
+#[case::is_not_there("other.example A 127.9.7.1", Fate::Failed("5.4.4"))]
+#[case::leads_nowhere("ext.example MX 10 nowhere.example", Fate::Failed("5.4.4"))]
+#[case::cannot_be_looked_up("ext.example SERVFAIL", Fate::Waits("try again"))]
+#[case::cannot_be_found("ext.example MX 10 failing.example", Fate::Waits("try again"))]
+#[case::is_this_server("ext.example MX 10 me.example", Fate::Failed("5.4.6"))]
+#[case::is_called_like_this_server("ext.example MX 10 server.domain.com", Fate::Failed("5.4.6"))]
+#[case::not_those_behind_this_server(
+    "ext.example MX 10 down.example\next.example MX 20 me.example\next.example MX 30 two.example",
+    Fate::Waits("connect to down.example[127.9.7.9]:")
+)]
+#[tokio::test]
+async fn mail_goes_where_its_domain_says(#[case] records: &'static str, #[case] fate: Fate) {
+    const HOSTS: &str =
+        "one.example A 127.9.7.1\ntwo.example A 127.9.7.2\nlater.example A 127.9.7.3
+        me.example A 127.9.7.4\ndown.example A 127.9.7.9\nserver.domain.com A 127.9.7.1
+        failing.example SERVFAIL";
+    let takes = |line: &str| Some(friendly(line, "250 8BITMIME"));
+    let one = Sink::start_at(([127, 9, 7, 1], 0).into(), takes);
+    let port = one.address.port();
+    let two = Sink::start_at(([127, 9, 7, 2], port).into(), takes);
+    let _later = Sink::start_at(([127, 9, 7, 3], port).into(), |line| {
+        Some(match line.split(' ').next() {
+            Some("RCPT") => "450 4.2.0 later".to_owned(),
+            _ => friendly(line, "250 8BITMIME"),
+        })
+    });
+    let surroundings = Surroundings {
+        listening: vec![([127, 9, 7, 4], port).into()],
+        resolver: Some(name_server(format!("{HOSTS}\n{records}").leak())),
+    };
+    let more = format!("smtp_tcp_port = {port}");
+    let back = Back::start_in(tempfile::tempdir().unwrap(), &more, surroundings).await;
+    back.send("sender@mydomain.com", &["x@ext.example"], MESSAGE)
+        .await
+        .unwrap();
+    match fate {
+        Fate::Heard(host) => {
+            let heard = if host == "one" { &one } else { &two };
+            assert!(heard.session().await.contains(&".".to_owned()));
+            back.wait_until_empty().await;
+        }
+        Fate::Failed(status) => {
+            let notice = back.wait_for("mydomain.com/sender", 1).await.remove(0);
+            assert!(notice.contains(&format!("Status: {status}\n")), "{notice}");
+        }
+        Fate::Waits(why) => {
+            eventually(|| back.listing().contains(why).then_some(())).await;
+            assert!(one.ended().is_none() && two.ended().is_none());
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_tls_does_not_work_mail_that_may_go_in_clear_does() {
+    let sink = Sink::start(|line| Some(friendly(line, "250-STARTTLS\r\n250 8BITMIME")));
+    let more = format!("smtp_tls_security_level = may\n{}", sink.transport());
+    let back = Back::start(&more).await;
+    back.send("<>", &["x@ext.example"], MESSAGE).await.unwrap();
+    assert_eq!(sink.session().await.last().unwrap(), "STARTTLS");
+    assert!(sink.session().await.contains(&".".to_owned()));
+    back.wait_until_empty().await;
+}
+
+#[rstest]
+#[case::not_offered("250 8BITMIME", "TLS is required, but was not offered")]
+#[case::not_working("250 STARTTLS", "Cannot start TLS")]
+#[tokio::test]
+async fn without_tls_mail_that_must_not_go_in_clear_waits(
+    #[case] offer: &'static str,
+    #[case] why: &str,
+) {
+    let sink = Sink::start(move |line| Some(friendly(line, offer)));
+    let more = format!("smtp_tls_security_level = encrypt\n{}", sink.transport());
+    let back = Back::start(&more).await;
+    back.send("<>", &["x@ext.example"], MESSAGE).await.unwrap();
+    eventually(|| back.listing().contains(why).then_some(())).await;
+    let heard = sink.session().await;
+    assert!(
+        !heard.iter().any(|line| line.starts_with("MAIL")),
+        "{heard:?}"
+    );
+}
+
+#[rstest]
+#[case::both_can(true, "may", true)]
+#[case::it_is_not_offered(false, "may", false)]
+#[case::it_is_not_wanted(true, "none", false)]
+#[case::it_must_be(true, "encrypt", true)]
+#[test]
+fn mail_goes_out_under_tls_where_both_sides_want_it(
+    #[case] certificate: bool,
+    #[case] level: &str,
+    #[case] secured: bool,
+) {
+    let next = Setup::new();
+    let next = if certificate {
+        next.certificate()
+    } else {
+        next
+    };
+    let next = next.start();
+    let first = Setup::new().main_cf(&format!("smtp_tls_security_level = {level}"));
+    let hop = format!("smtp:[127.0.0.1]:{}", next.smtp().port());
+    first.sql(&format!(
+        "INSERT INTO transport VALUES ('address@mydomain.com', '{hop}')"
+    ));
+    let first = first.start();
+    let mut client = first.greeted();
+    client.says("MAIL FROM:<friend@ext.example>", "250");
+    client.says("RCPT TO:<address@mydomain.com>", "250");
+    client.says("DATA", "354");
+    client.says("Subject: probe\r\n\r\nhello\r\n.", "250");
+    next.wait_for_log("status=sent (delivered to maildir)");
+    let mail = &next.files("vmail/mydomain.com/address/new")[0];
+    let mail = std::fs::read_to_string(mail).unwrap();
+    assert_eq!(mail.contains("(TLSv1"), secured, "{mail}");
 }

@@ -67,10 +67,10 @@ impl Interfaces {
     }
 }
 
-/// postconf(5) smtpd_tls_security_level.
+/// postconf(5) smtpd_tls_security_level, smtp_tls_security_level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsLevel {
-    /// Not set: smtpd_use_tls decides.
+    /// Not set: smtpd_use_tls decides; to next hops it is none.
     Unset,
     /// No TLS.
     None,
@@ -149,6 +149,7 @@ parameters! {
     relayhost: String = ""; "The next hop of all mail that has none of its own."
     recipient_delimiter: Option<char> = ""; "What separates user from extension: user+extension@domain."
     queue_directory: PathBuf = "/var/spool/postfix"; "Where mail waits."
+    queue_minfree: u64 = "0"; "No mail is taken where fewer bytes are free for the queue; nor where it is less than one and a half of the largest message."
     maillog_file: PathBuf = ""; "The log file; without it the log goes to standard error."
     default_process_limit: usize = "100", at least 1; "Deliveries at once."
     virtual_alias_maps: Maps = ""; "Forwardings: an address to a list of addresses."
@@ -174,7 +175,7 @@ parameters! {
     hopcount_limit: usize = "50", at least 1; "Received headers after which a message loops."
     minimal_backoff_time: Duration = "300s", at least 1; "The least time between two tries."
     maximal_backoff_time: Duration = "4000s", at least 1; "The most time between two tries."
-    queue_run_delay: Duration = "300s", at least 1; "How often mail that waits is looked at."
+    queue_run_delay: Duration = "300s", at least 1; "The distance of the runs in which mail that was put off is tried again."
     maximal_queue_lifetime: Duration = "5d"; "Mail is given up after this time."
     bounce_queue_lifetime: Duration = "5d"; "A failure notice is given up after this time."
     delay_warning_time: Duration = "0h"; "The sender hears of a delay after this time; 0 is never."
@@ -187,7 +188,7 @@ parameters! {
     smtp_data_xfer_timeout: Duration = "180s", at least 1; "How long a piece of a message may take."
     smtp_data_done_timeout: Duration = "600s", at least 1; "How long a next hop may take for the end of a message."
     smtp_quit_timeout: Duration = "300s", at least 1; "How long a next hop may take for QUIT."
-    smtp_tls_security_level: String = ""; "may: TLS to next hops that offer it, certificates not verified."
+    smtp_tls_security_level: TlsLevel = ""; "none; may: TLS to next hops that offer it; encrypt: only to these. Certificates are not verified."
     smtp_destination_recipient_limit: usize = "50", at least 1; "Recipients of one transaction with a next hop."
     smtpd_client_restrictions: Vec<Restriction> = ""; "Asked first, at RCPT, VRFY and ETRN."
     smtpd_helo_restrictions: Vec<Restriction> = ""; "Asked second, at RCPT and VRFY."

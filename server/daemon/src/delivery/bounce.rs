@@ -15,12 +15,13 @@ use tokio::task::spawn_blocking;
 use vmaild_protocol::session::Ret;
 use vmaild_protocol::{Envelope, Mailbox, Recipient as To, ReversePath, xtext};
 
+use crate::aliases::Unexpanded;
 use crate::config::Params;
 use crate::log;
 use crate::message;
 use crate::queue::file::{Reason, Recipient, Record, State};
 use crate::queue::schedule::Active;
-use crate::queue::{Content, Inner, zoned};
+use crate::queue::{Content, Inner, Untaken, zoned};
 
 /// What a notice tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,20 +86,22 @@ pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Act
                     Kind::Delivered => "sender delivery status notification",
                 };
                 log::line("bounce", &format!("{}: {what}: {notice}", record.id));
-                if kind == Kind::Delayed {
-                    active.mark_warned();
-                } else {
-                    done(active, &told, &untold);
-                }
             }
             Err(error) => {
                 let id = &record.id;
-                log::line(
-                    "bounce",
-                    &format!("{id}: warning: cannot queue a notice: {error}"),
-                );
-                again = true;
+                let text = format!("{id}: warning: cannot queue a notice: {error}");
+                log::line("bounce", &text);
+                // A sender whose address leads nowhere will not hear of it next time either.
+                if !matches!(error, Untaken::Aliases(Unexpanded::TooDeep(_))) {
+                    again = true;
+                    continue;
+                }
             }
+        }
+        if kind == Kind::Delayed {
+            active.mark_warned();
+        } else {
+            done(active, &told, &untold);
         }
     }
     again

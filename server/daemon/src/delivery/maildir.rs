@@ -403,10 +403,15 @@ fn make(base: &Path, path: &Path, owner: Owner) -> io::Result<bool> {
         return Ok(false);
     }
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => match owner {
-            Some((uid, gid)) => chown(path, Some(uid), Some(gid)).map(|()| true),
-            None => Ok(true),
-        },
+        Ok(()) => {
+            if let Some((uid, gid)) = owner {
+                chown(path, Some(uid), Some(gid))?;
+            }
+            // A power cut must not take the mailbox with the mail in it.
+            path.parent()
+                .map_or(Ok(()), |parent| File::open(parent)?.sync_all())?;
+            Ok(true)
+        }
         // Another delivery was faster; or it is a file, which the next step finds out.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
         Err(error) => Err(error),

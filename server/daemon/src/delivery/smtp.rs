@@ -78,6 +78,8 @@ struct Hop {
     turns: Arc<Semaphore>,
     /// Deliveries that wait for their turn: for them a connection is kept open.
     waiting: AtomicUsize,
+    /// When none of its hosts could be talked to last, and why.
+    down: Mutex<Option<(Instant, Verdict)>>,
     idle: Mutex<Vec<Session>>,
 }
 
@@ -87,6 +89,8 @@ struct Attempt {
     verdicts: HashMap<usize, Verdict>,
     /// The message may have been taken: no other host is tried.
     may_be_taken: bool,
+    /// The host did not want to talk at all.
+    down: Option<Verdict>,
     connecting: Duration,
 }
 
@@ -109,22 +113,31 @@ impl Client {
             Arc::new(Hop {
                 turns: Arc::new(Semaphore::new(CONNECTIONS_PER_HOP)),
                 waiting: AtomicUsize::new(0),
+                down: Mutex::default(),
                 idle: Mutex::default(),
             })
         };
         hops.entry(hop.clone()).or_insert_with(new).clone()
     }
 
-    /// Waits until there are few enough connections to the next hop.
-    pub(crate) async fn turn(&self, hop: &NextHop) -> Option<OwnedSemaphorePermit> {
+    /// Waits until there are few enough connections to the next hop. Where the hop turns out to be
+    /// down meanwhile, that is the verdict: a long queue for it must not hold up other mail.
+    pub(crate) async fn turn(
+        &self,
+        hop: &NextHop,
+    ) -> Result<Option<OwnedSemaphorePermit>, Verdict> {
         let hop = self.hop(hop);
         if let Ok(turn) = hop.turns.clone().try_acquire_owned() {
-            return Some(turn);
+            return Ok(Some(turn));
         }
+        let since = Instant::now();
         hop.waiting.fetch_add(1, Ordering::Relaxed);
         let turn = hop.turns.clone().acquire_owned().await.ok();
         hop.waiting.fetch_sub(1, Ordering::Relaxed);
-        turn
+        match &*hop.down.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((when, verdict)) if *when > since => Err(verdict.clone()),
+            _ => Ok(turn),
+        }
     }
 
     /// Delivers a message to the recipients of one next hop; says how long connecting took.
@@ -171,15 +184,21 @@ impl Client {
                     }
                 }
                 Ok(hosts) => {
+                    let (mut down, mut talked) = (None, false);
                     for host in hosts.into_iter().take(HOSTS_LIMIT) {
                         let attempt = self.try_host(parcel, &host, &left, &hop).await;
                         connecting += attempt.connecting;
+                        talked |= attempt.down.is_none();
+                        down = attempt.down;
                         verdicts.extend(attempt.verdicts);
                         left.retain(|index| !matches!(verdicts.get(index), Some(v) if is_final(v)));
                         if attempt.may_be_taken || left.is_empty() {
                             break;
                         }
                     }
+                    *hop.down.lock().unwrap_or_else(PoisonError::into_inner) = down
+                        .filter(|_| !talked)
+                        .map(|verdict| (Instant::now(), verdict));
                 }
             }
         }
@@ -216,9 +235,11 @@ impl Client {
             Err(broken) => {
                 let id = &parcel.record.id;
                 log::line("smtp", &format!("{id}: {}", broken.text));
+                let verdict = broken.verdict(host);
                 Attempt {
-                    verdicts: all(recipients, &broken.verdict(host)),
+                    verdicts: all(recipients, &verdict),
                     may_be_taken: false,
+                    down: Some(verdict),
                     connecting: start.elapsed(),
                 }
             }
@@ -243,6 +264,7 @@ impl Client {
         let mut attempt = Attempt {
             verdicts,
             may_be_taken: false,
+            down: None,
             connecting: Duration::ZERO,
         };
         match result {

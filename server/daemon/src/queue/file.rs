@@ -26,7 +26,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -274,7 +274,8 @@ pub struct Stored {
     pub file: File,
 }
 
-/// Reads a queue file; `verify` reads the content too and compares it with what was written.
+/// Reads a queue file. `verify` is for a file that nobody else has open: it reads the content too,
+/// compares it with what was written, and ends a last line that a crash cut off.
 pub fn read(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
     let file = File::options().read(true).append(true).open(path)?;
     let mut reader = BufReader::new(file);
@@ -354,10 +355,20 @@ pub fn read(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
     while let Ok((_, line)) = next(&mut reader) {
         record.apply(&line);
     }
+    let mut file = reader.into_inner();
+    if verify {
+        let end = file.seek(SeekFrom::End(-1))?;
+        let mut last = [0];
+        file.read_exact_at(&mut last, end)?;
+        if last != *b"\n" {
+            // The next line must not become a part of it.
+            file.write_all(b"\n")?;
+        }
+    }
     Ok(Stored {
         record,
         content_at,
-        file: reader.into_inner(),
+        file,
     })
 }
 

@@ -3,7 +3,8 @@
 //! A message is in one of three places: in a round of delivery (bounded by `SLOTS`), waiting for
 //! its time, or on disk only, where the scheduler finds it at the start and after `vmaild queue
 //! flush`. Distances are those of qmgr(8): as long as the message is old, but never below
-//! minimal_backoff_time nor above maximal_backoff_time.
+//! minimal_backoff_time nor above maximal_backoff_time; then with all others that are due at the next
+//! of the runs that come every queue_run_delay. Where a lookup failed, a few seconds are enough.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -40,6 +41,7 @@ pub const TRIGGER: &str = "flush";
 /// What waits for its time.
 #[derive(Debug)]
 pub(crate) struct Schedule {
+    began: Instant,
     waiting: Mutex<Waiting>,
     wake: Notify,
     slots: Arc<Semaphore>,
@@ -56,6 +58,7 @@ struct Waiting {
 impl Default for Schedule {
     fn default() -> Self {
         Self {
+            began: Instant::now(),
             waiting: Mutex::default(),
             wake: Notify::new(),
             slots: Arc::new(Semaphore::new(SLOTS)),
@@ -81,12 +84,15 @@ impl Active {
     pub(crate) fn mark(&mut self, changes: Vec<(usize, State)>) {
         let mut lines = String::new();
         for (index, state) in changes {
-            lines.push_str(&Record::line(index, &state));
-            if let Some(recipient) = self.record.recipients.get_mut(index) {
+            // Put off for the same reason again and again must not fill the disk.
+            if let Some(recipient) = self.record.recipients.get_mut(index)
+                && recipient.state != state
+            {
+                lines.push_str(&Record::line(index, &state));
                 recipient.state = state;
             }
         }
-        if self.record.recipients.iter().any(file::Recipient::is_open) {
+        if !lines.is_empty() && self.record.recipients.iter().any(file::Recipient::is_open) {
             self.append(&lines);
         }
     }
@@ -348,7 +354,11 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
             let _ = queue.flusher.flush(vec![active.file.clone()]).await;
         }
         let wait = backoff(&params, active.record.age());
-        let wait = if soon { wait.min(SOON) } else { wait };
+        let wait = if soon {
+            wait.min(SOON)
+        } else {
+            until_run(queue.schedule.began.elapsed(), wait, params.queue_run_delay)
+        };
         queue.schedule.put(id, Instant::now() + wait);
     } else {
         let path = queue.path(&id);
@@ -377,6 +387,12 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
 pub fn backoff(params: &Params, age: Duration) -> Duration {
     age.max(params.minimal_backoff_time)
         .min(params.maximal_backoff_time.max(params.minimal_backoff_time))
+}
+
+/// How long it is until the first run that is at least `wait` away, `now` after the first.
+fn until_run(now: Duration, wait: Duration, every: Duration) -> Duration {
+    let runs = (now + wait).as_secs_f64() / every.as_secs_f64();
+    (every.mul_f64(runs.ceil())).saturating_sub(now).max(wait)
 }
 
 /// What has waited for too long has failed (postconf(5) maximal_queue_lifetime,
@@ -411,5 +427,22 @@ impl Active {
     pub(crate) fn mark_warned(&mut self) {
         self.record.warned = true;
         self.append(Record::WARNED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::at_a_run(600, 300, 300)]
+    #[case::between_runs(650, 300, 550)]
+    #[case::never_earlier(899, 300, 301)]
+    #[case::long_distances(10, 4000, 4190)]
+    fn mail_that_was_put_off_waits_for_a_run(#[case] now: u64, #[case] wait: u64, #[case] is: u64) {
+        let [now, wait, is] = [now, wait, is].map(Duration::from_secs);
+        assert_eq!(until_run(now, wait, Duration::from_mins(5)), is);
     }
 }

@@ -12,16 +12,21 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, MX};
+use hickory_resolver::proto::rr::{Name, RData, Record};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use vmaild::config::{Config, Params};
 use vmaild::queue::{Origin, Queue, Services, Untaken};
+use vmaild::tls::Connector;
 use vmaild_protocol::{Envelope, Recipient, ReversePath};
 
 /// The tables of every test: a hosted domain with two mailboxes and some forwardings.
@@ -59,6 +64,7 @@ virtual_create_maildirsize = yes
 virtual_mailbox_extended = yes
 minimal_backoff_time = 1s
 maximal_backoff_time = 1s
+queue_run_delay = 1s
 ";
 
 /// A running queue.
@@ -67,7 +73,14 @@ pub struct Back {
     pub params: Arc<Params>,
     pub queue: Queue,
     main_cf: String,
-    listening: Vec<SocketAddr>,
+    surroundings: Surroundings,
+}
+
+/// What a queue is told beside its configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    pub listening: Vec<SocketAddr>,
+    pub resolver: Option<SocketAddr>,
 }
 
 /// Reads a main.cf made of the common one and `more`.
@@ -89,19 +102,19 @@ pub fn params(folder: &Path, more: &str) -> Arc<Params> {
 impl Back {
     /// A queue with these lines added to main.cf.
     pub async fn start(more: &str) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), more, Vec::new()).await
+        Self::start_in(tempfile::tempdir().unwrap(), more, Surroundings::default()).await
     }
 
     /// A queue in a folder that may hold mail already.
-    pub async fn start_in(folder: TempDir, more: &str, listening: Vec<SocketAddr>) -> Self {
+    pub async fn start_in(folder: TempDir, more: &str, surroundings: Surroundings) -> Self {
         let params = params(folder.path(), more);
-        let queue = open(&params, listening.clone()).await;
+        let queue = open(&params, surroundings.clone()).await;
         Self {
             folder,
             params,
             queue,
             main_cf: more.to_owned(),
-            listening,
+            surroundings,
         }
     }
 
@@ -114,7 +127,7 @@ impl Back {
     /// The same with other lines in main.cf.
     pub async fn restart_with(self, more: &str) -> Self {
         self.queue.drain(Duration::from_secs(10)).await;
-        Self::start_in(self.folder, more, self.listening).await
+        Self::start_in(self.folder, more, self.surroundings).await
     }
 
     /// Puts a message into the queue.
@@ -174,13 +187,13 @@ impl Back {
     }
 }
 
-pub async fn open(params: &Arc<Params>, listening: Vec<SocketAddr>) -> Queue {
+pub async fn open(params: &Arc<Params>, surroundings: Surroundings) -> Queue {
     let (_, params) = watch::channel(params.clone());
     let services = Services {
         params,
-        resolver: None,
-        tls: None,
-        listening,
+        resolver: surroundings.resolver,
+        tls: Some(Arc::new(Connector::new().unwrap())),
+        listening: surroundings.listening,
     };
     Queue::open(services).await.unwrap()
 }
@@ -241,7 +254,15 @@ impl Sink {
     /// `answer` maps a line that was heard to the reply, CRLF not included; `None` closes. It hears
     /// `CONNECT` first, and the dot as `.`; lines of content before the dot are not asked about.
     pub fn start(answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at(([127, 0, 0, 1], 0).into(), answer)
+    }
+
+    /// The same at an address that is given.
+    pub fn start_at(
+        address: SocketAddr,
+        answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, sessions) = channel();
         let answer = Arc::new(answer);
@@ -278,7 +299,12 @@ impl Sink {
 
     /// The next session that ended.
     pub async fn session(&self) -> Vec<String> {
-        eventually(|| self.sessions.try_recv().ok()).await
+        eventually(|| self.ended()).await
+    }
+
+    /// The next session that has ended already.
+    pub fn ended(&self) -> Option<Vec<String>> {
+        self.sessions.try_recv().ok()
     }
 }
 
@@ -325,8 +351,53 @@ fn session(stream: TcpStream, answer: &dyn Fn(&str) -> Option<String>) -> Vec<St
             return heard;
         };
         content = line == "DATA" && reply.starts_with("354");
-        if line == "QUIT" {
+        // There is no TLS here: whoever was promised it finds the connection closed.
+        if line == "QUIT" || line == "STARTTLS" {
             return heard;
         }
     }
+}
+
+/// A name server that knows `NAME MX 10 HOST`, `NAME A 127.0.0.1`, `NAME AAAA ::1` and `NAME
+/// SERVFAIL`, one a line; other names do not exist.
+pub fn name_server(records: &'static str) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+            let mut message = Message::from_vec(&buffer[..length]).unwrap();
+            let query = message.queries[0].clone();
+            let name = query.name().to_string();
+            let known: Vec<Vec<&str>> = records
+                .lines()
+                .map(|line| line.split_whitespace().collect())
+                .filter(|words: &Vec<&str>| {
+                    *words.first().unwrap_or(&"") == name.trim_end_matches('.')
+                })
+                .collect();
+            message.metadata.message_type = MessageType::Response;
+            message.metadata.response_code = match known.first().map(|words| words[1]) {
+                None => ResponseCode::NXDomain,
+                Some("SERVFAIL") => ResponseCode::ServFail,
+                Some(_) => ResponseCode::NoError,
+            };
+            for words in known {
+                let data = match words[1..] {
+                    ["A", ip] => RData::A(A(ip.parse().unwrap())),
+                    ["AAAA", ip] => RData::AAAA(AAAA(ip.parse().unwrap())),
+                    ["MX", preference, host] => {
+                        let host = Name::from_str(host).unwrap();
+                        RData::MX(MX::new(preference.parse().unwrap(), host))
+                    }
+                    _ => continue,
+                };
+                if data.record_type() == query.query_type() {
+                    message.add_answer(Record::from_rdata(query.name().clone(), 60, data));
+                }
+            }
+            socket.send_to(&message.to_vec().unwrap(), client).unwrap();
+        }
+    });
+    address
 }

@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -152,40 +152,59 @@ impl Setup {
 
     /// Starts the server and waits until it listens.
     pub fn start(self) -> Server {
-        let log = fs::File::create(self.path().join("log")).unwrap();
-        let mut child = self
-            .command()
+        let mut server = self.begin();
+        server.wait_until_ready();
+        server
+    }
+
+    /// Starts the server.
+    pub fn begin(self) -> Server {
+        Server {
+            child: self.spawn(),
+            ports: Vec::new(),
+            setup: self,
+        }
+    }
+
+    fn spawn(&self) -> Child {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path().join("log"))
+            .unwrap();
+        self.command()
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut ready = String::new();
-        stdout.read_line(&mut ready).unwrap();
-        let ports: Vec<SocketAddr> = ready
-            .split([' ', ','])
-            .filter_map(|word| word.parse().ok())
-            .collect();
-        let server = Server {
-            child,
-            _stdout: stdout,
-            setup: self,
-            ports,
-        };
-        assert_eq!(server.ports.len(), 2, "{ready}{}", server.log());
-        server
+            .unwrap()
     }
 }
 
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,
-    _stdout: BufReader<ChildStdout>,
     pub setup: Setup,
     ports: Vec<SocketAddr>,
 }
 
 impl Server {
+    /// Waits until it listens.
+    pub fn wait_until_ready(&mut self) {
+        let mut stdout = BufReader::new(self.child.stdout.as_mut().unwrap());
+        let mut ready = String::new();
+        stdout.read_line(&mut ready).unwrap();
+        let words = ready.split([' ', ',']);
+        self.ports = words.filter_map(|word| word.parse().ok()).collect();
+        assert_eq!(self.ports.len(), 2, "{ready}{}", self.log());
+    }
+
+    /// Kills it, as a power cut of the process, and starts it on what it left.
+    pub fn crash(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = self.setup.spawn();
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.setup.path().join("log")).unwrap()
     }
@@ -266,28 +285,45 @@ pub struct Client {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        let read = BufReader::new(stream.try_clone().unwrap());
-        Self { stream, read }
+        Self::try_connect(address).unwrap()
+    }
+
+    /// `None` where nobody listens.
+    pub fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
+        let limit = Some(Duration::from_secs(20));
+        stream.set_read_timeout(limit).ok()?;
+        let read = BufReader::new(stream.try_clone().ok()?);
+        Some(Self { stream, read })
     }
 
     pub fn send(&mut self, octets: &str) {
-        self.stream.write_all(octets.as_bytes()).unwrap();
+        self.try_send(octets).unwrap();
+    }
+
+    /// `None` where the server is gone.
+    pub fn try_send(&mut self, octets: &str) -> Option<()> {
+        self.stream.write_all(octets.as_bytes()).ok()
     }
 
     /// One reply, its lines joined by `|`.
     pub fn reply(&mut self) -> String {
+        self.try_reply().unwrap()
+    }
+
+    /// `None` where the server is gone.
+    pub fn try_reply(&mut self) -> Option<String> {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
-            self.read.read_line(&mut line).unwrap();
+            self.read
+                .read_line(&mut line)
+                .ok()
+                .filter(|&count| count > 0)?;
             let last = line.as_bytes().get(3) != Some(&b'-');
             lines.push(line.trim_end().to_owned());
             if last {
-                return lines.join("|");
+                return Some(lines.join("|"));
             }
         }
     }

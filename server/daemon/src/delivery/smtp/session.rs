@@ -15,6 +15,7 @@ use vmaild_protocol::reply::ReplyReader;
 use super::hosts::Host;
 use super::{Handshake, Stream};
 use crate::config::Params;
+use crate::config::params::TlsLevel;
 use crate::delivery::Verdict;
 use crate::log;
 use crate::queue::Content;
@@ -102,12 +103,11 @@ impl Session {
         host: &Host,
         tls: Option<&Arc<dyn Handshake>>,
     ) -> Result<Self, Broken> {
-        // postconf(5) smtp_tls_security_level: empty is none.
-        let level = params.smtp_tls_security_level.as_str();
-        let tls = tls.filter(|_| !matches!(level, "" | "none"));
+        let level = params.smtp_tls_security_level;
+        let tls = tls.filter(|_| matches!(level, TlsLevel::May | TlsLevel::Encrypt));
         match Self::greet(params, host, tls).await {
             // Opportunistic: where TLS does not work the mail goes in clear.
-            Err(broken) if broken.status == "4.7.5" => {
+            Err(broken) if broken.status == "4.7.5" && level == TlsLevel::May => {
                 log::line("smtp", &format!("{}; retrying in clear", broken.text));
                 Self::greet(params, host, None).await
             }
@@ -154,6 +154,10 @@ impl Session {
         }
         let ehlo = plain.hello(params).await?;
         let mut session = match tls.filter(|_| offered(&ehlo, "STARTTLS").is_some()) {
+            None if params.smtp_tls_security_level == TlsLevel::Encrypt => {
+                let text = format!("TLS is required, but was not offered by host {host}");
+                return Err(Broken::new("4.7.4", text));
+            }
             None => plain.session(&ehlo),
             Some(tls) => {
                 let what = "performing the STARTTLS handshake";

@@ -1,0 +1,135 @@
+//! Disks that are full, on small file systems of their own. Only root may mount these: where the tests
+//! cannot run they are listed as ignored, with the reason.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on may panic; reasons are for whoever reads the output"
+)]
+
+mod front;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{fs, process::ExitCode};
+
+use front::{Server, Setup};
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let tests: [(&str, fn()); 2] = [
+        (
+            "a_full_queue_says_452_and_loses_nothing",
+            a_full_queue_says_452_and_loses_nothing,
+        ),
+        (
+            "mail_for_a_full_disk_of_mailboxes_waits",
+            mail_for_a_full_disk_of_mailboxes_waits,
+        ),
+    ];
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("not run: full disks: only root may mount them");
+    }
+    let trials = tests.map(|(name, test)| {
+        let run = move || {
+            test();
+            Ok(())
+        };
+        Trial::test(name, run).with_ignored_flag(!root)
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+}
+
+/// A small file system, gone when dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path, size: &str) -> Self {
+        fs::create_dir_all(at).unwrap();
+        let options = format!("size={size},mode=700,uid=65534,gid=65534");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at);
+        assert!(mount.status().unwrap().success());
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn setup() -> Setup {
+    let setup = Setup::new().main_cf(
+        "message_size_limit = 0\nminimal_backoff_time = 1s\nmaximal_backoff_time = 1s\n\
+         queue_run_delay = 1s",
+    );
+    setup.sql("UPDATE users SET quota = 0");
+    setup
+}
+
+/// Sends a message of 64 KiB, and says what came at its end.
+fn send(server: &Server) -> String {
+    let mut client = server.greeted();
+    client.says("MAIL FROM:<friend@ext.example>", "250");
+    client.says("RCPT TO:<address@mydomain.com>", "250");
+    client.says("DATA", "354");
+    let text = "a line of thirty-two octets, CRLF\r\n".repeat(2100);
+    client.send(&format!("Subject: probe\r\n\r\n{text}.\r\n"));
+    client.reply()
+}
+
+fn wait_for_mail(server: &Server, count: usize) {
+    let start = Instant::now();
+    let new = || server.files("vmail/mydomain.com/address/new").len();
+    while new() != count || !server.files("queue").is_empty() {
+        let limit = Duration::from_secs(20);
+        assert!(
+            start.elapsed() < limit,
+            "{} of {count}: {}",
+            new(),
+            server.log()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn a_full_queue_says_452_and_loses_nothing() {
+    let setup = setup();
+    setup.sql("INSERT INTO transport VALUES ('address@mydomain.com', 'nosuch:x')");
+    let _disk = Disk::mount(&setup.path().join("queue"), "2m");
+    let server = setup.start();
+    let mut taken = 0;
+    let refusal = loop {
+        let reply = send(&server);
+        if !reply.starts_with("250") {
+            break reply;
+        }
+        taken += 1;
+        assert!(taken < 100, "two megabytes hold no hundred of these");
+    };
+    assert!(refusal.starts_with("452 4.3.1 "), "{refusal}");
+    assert!(taken > 10, "{taken}");
+    server.setup.sql("DELETE FROM transport");
+    wait_for_mail(&server, taken);
+    assert!(send(&server).starts_with("250"));
+    wait_for_mail(&server, taken + 1);
+}
+
+fn mail_for_a_full_disk_of_mailboxes_waits() {
+    let setup = setup();
+    let vmail = setup.path().join("vmail");
+    let _disk = Disk::mount(&vmail, "1m");
+    fs::write(vmail.join("filler"), vec![b'x'; 1000 * 1024]).unwrap();
+    let server = setup.start();
+    assert!(send(&server).starts_with("250"));
+    server.wait_for_log("dsn=4.3.0, status=deferred (maildir delivery failed: ");
+    assert!(
+        server.files("vmail/mydomain.com").is_empty(),
+        "nothing half is left"
+    );
+    fs::remove_file(vmail.join("filler")).unwrap();
+    wait_for_mail(&server, 1);
+}
