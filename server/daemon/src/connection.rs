@@ -59,6 +59,7 @@ impl Port {
             message_size_limit: params.message_size_limit,
             line_length_limit: params.line_length_limit,
             recipient_limit: params.smtpd_recipient_limit,
+            overshoot_limit: params.smtpd_recipient_overshoot_limit,
             soft_error_limit: params.smtpd_soft_error_limit,
             hard_error_limit: params.smtpd_hard_error_limit,
             junk_command_limit: params.smtpd_junk_command_limit,

@@ -89,7 +89,7 @@ impl Client<'_> {
         }
     }
 
-    /// ETRN: no mail is kept for fetching (RFC 1985 §5.3).
+    /// ETRN: no mail is kept for fetching (RFC 1985 §5.3; the status is RFC 2034 §4's).
     #[must_use]
     pub fn etrn(&self, domain: &str) -> Reply {
         if let Some(reply) =
@@ -101,7 +101,7 @@ impl Client<'_> {
         Reply::new(
             459,
             format!(
-                "<{}>: service unavailable",
+                "4.7.0 <{}>: service unavailable",
                 domain.trim_start_matches(['@', '#'])
             ),
         )

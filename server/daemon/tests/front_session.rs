@@ -3,6 +3,7 @@
 mod front;
 
 use front::{Client, Setup};
+use rstest::rstest;
 
 /// `\0address@mydomain.com\0mypassword`
 const PLAIN: &str = "AUTH PLAIN AGFkZHJlc3NAbXlkb21haW4uY29tAG15cGFzc3dvcmQ=";
@@ -52,6 +53,16 @@ fn no_trick_of_a_stranger_makes_the_server_a_relay() {
         "ext.example!x@mydomain.com",
         "@mydomain.com:x@ext.example",
         "x@[127.0.0.9]",
+        "x%ext.example@[127.0.0.1]",
+        "x@ext.example@mydomain.com",
+        "x@ext.example (mydomain.com)",
+        "@[127.0.0.1]:x@ext.example",
+        "@mydomain.com,@server.domain.com:x@ext.example",
+        ":x@ext.example",
+        "x@mydomain.com.ext.example",
+        "x@ext.example.",
+        "\"x@ext.example\"@server.domain.com",
+        "x@ext.example\u{b}@mydomain.com",
         "x@sub.mydomain.com",
         "postmaster@ext.example",
     ] {
@@ -108,7 +119,10 @@ fn vrfy_answers_as_rcpt_would_and_etrn_never_serves() {
         "554 5.7.1 <a@ext.example>: Relay access denied",
     );
     client.says("VRFY postmaster", "252 2.0.0 postmaster");
-    client.says("ETRN ext.example", "459 <ext.example>: service unavailable");
+    client.says(
+        "ETRN ext.example",
+        "459 4.7.0 <ext.example>: service unavailable",
+    );
 }
 
 #[test]
@@ -176,16 +190,19 @@ fn port_465_says_nothing_in_clear() {
     server.wait_for_log("SSL_accept error");
 }
 
-#[test]
-fn a_client_has_so_many_connections_and_no_more() {
-    let server = Setup::new()
-        .main_cf("smtpd_client_connection_count_limit = 2")
-        .start();
+#[rstest]
+#[case(
+    "smtpd_client_connection_count_limit",
+    "421 4.7.0 server.domain.com Error: too many connections from 127.0.0.1\r\n"
+)]
+#[case(
+    "vmaild_session_limit",
+    "421 4.3.2 server.domain.com Error: all server ports are busy\r\n"
+)]
+fn there_are_so_many_connections_and_no_more(#[case] parameter: &str, #[case] farewell: &str) {
+    let server = Setup::new().main_cf(&format!("{parameter} = 2")).start();
     let (first, _second) = (server.greeted(), server.greeted());
-    assert_eq!(
-        Client::connect(server.smtp()).rest(),
-        "421 4.7.0 server.domain.com Error: too many connections from 127.0.0.1\r\n"
-    );
+    assert_eq!(Client::connect(server.smtp()).rest(), farewell);
     drop(first);
     server.wait_for_log("disconnect");
     server.greeted();

@@ -17,6 +17,12 @@ const PLAIN: &str = "AUTH PLAIN AGFkZHJlc3NAbXlkb21haW4uY29tAG15cGFzc3dvcmQ=";
 struct Client<S>(BufReader<S>);
 
 impl<S: Stream> Client<S> {
+    /// Sends a line and checks how the reply begins.
+    async fn says(&mut self, line: &str, expected: &str) {
+        let reply = self.asks(&format!("{line}\r\n")).await;
+        assert!(reply.starts_with(expected), "{line}: {reply}");
+    }
+
     /// Sends `octets` and gives the lines of one reply, joined by `|`.
     async fn asks(&mut self, octets: &str) -> String {
         self.0.get_mut().write_all(octets.as_bytes()).await.unwrap();
@@ -60,32 +66,17 @@ async fn what_was_said_before_starttls_is_forgotten_and_what_was_pipelined_never
             .await
             .contains("STARTTLS")
     );
-    assert!(clear.asks(&format!("{PLAIN}\r\n")).await.starts_with("235"));
+    clear.says(PLAIN, "235").await;
     let injected = "STARTTLS\r\nEHLO evil.example\r\nMAIL FROM:<evil@ext.example>\r\n";
     assert!(clear.asks(injected).await.starts_with("220 2.0.0"));
     assert!(clear.0.buffer().is_empty());
     let mut client = secured(clear.0.into_inner()).await;
     let extensions = client.asks("EHLO client.example\r\n").await;
     assert!(extensions.starts_with("250-server.domain.com|") && !extensions.contains("STARTTLS"));
-    assert!(
-        client
-            .asks("MAIL FROM:<a@ext.example>\r\n")
-            .await
-            .starts_with("250")
-    );
-    assert!(
-        client
-            .asks("RCPT TO:<x@ext.example>\r\n")
-            .await
-            .starts_with("554 5.7.1")
-    );
-    assert!(
-        client
-            .asks("RCPT TO:<address@mydomain.com>\r\n")
-            .await
-            .starts_with("250")
-    );
-    assert!(client.asks("QUIT\r\n").await.starts_with("221"));
+    client.says("MAIL FROM:<a@ext.example>", "250").await;
+    client.says("RCPT TO:<x@ext.example>", "554 5.7.1").await;
+    client.says("RCPT TO:<address@mydomain.com>", "250").await;
+    client.says("QUIT", "221").await;
 }
 
 #[tokio::test]
@@ -94,37 +85,17 @@ async fn port_465_takes_mail_from_users_only() {
     let mut client = secured(TcpStream::connect(server.smtps()).await.unwrap()).await;
     assert!(client.asks("").await.starts_with("220 "));
     client.asks("EHLO client.example\r\n").await;
-    assert!(
-        client
-            .asks("MAIL FROM:<a@ext.example>\r\n")
-            .await
-            .starts_with("250")
-    );
+    client.says("MAIL FROM:<a@ext.example>", "250").await;
     for recipient in ["address@mydomain.com", "x@ext.example", "postmaster"] {
         assert_eq!(
             client.asks(&format!("RCPT TO:<{recipient}>\r\n")).await,
             "554 5.7.1 <unknown[127.0.0.1]>: Client host rejected: Access denied"
         );
     }
-    assert!(client.asks("RSET\r\n").await.starts_with("250"));
-    assert!(
-        client
-            .asks(&format!("{PLAIN}\r\n"))
-            .await
-            .starts_with("235")
-    );
-    assert!(
-        client
-            .asks("MAIL FROM:<a@ext.example>\r\n")
-            .await
-            .starts_with("250")
-    );
-    assert!(
-        client
-            .asks("RCPT TO:<x@ext.example>\r\n")
-            .await
-            .starts_with("250")
-    );
+    client.says("RSET", "250").await;
+    client.says(PLAIN, "235").await;
+    client.says("MAIL FROM:<a@ext.example>", "250").await;
+    client.says("RCPT TO:<x@ext.example>", "250").await;
 }
 
 #[tokio::test]
@@ -138,19 +109,9 @@ async fn a_port_that_demands_tls_takes_no_mail_in_clear() {
     ));
     clear.asks("").await;
     assert!(!clear.asks("EHLO client.example\r\n").await.contains("AUTH"));
-    assert!(
-        clear
-            .asks("MAIL FROM:<a@ext.example>\r\n")
-            .await
-            .starts_with("530 5.7.0")
-    );
-    assert!(
-        clear
-            .asks("VRFY address@mydomain.com\r\n")
-            .await
-            .starts_with("530 5.7.0")
-    );
-    assert!(clear.asks("STARTTLS\r\n").await.starts_with("220"));
+    clear.says("MAIL FROM:<a@ext.example>", "530 5.7.0").await;
+    clear.says("VRFY address@mydomain.com", "530 5.7.0").await;
+    clear.says("STARTTLS", "220").await;
     let mut client = secured(clear.0.into_inner()).await;
     assert!(
         client
@@ -158,10 +119,5 @@ async fn a_port_that_demands_tls_takes_no_mail_in_clear() {
             .await
             .contains("AUTH PLAIN LOGIN")
     );
-    assert!(
-        client
-            .asks("MAIL FROM:<a@ext.example>\r\n")
-            .await
-            .starts_with("250")
-    );
+    client.says("MAIL FROM:<a@ext.example>", "250").await;
 }

@@ -260,9 +260,8 @@ fn without_source_route(text: &str) -> Result<&str, BadAddress> {
     }
     let (route, address) = text.split_once(':').ok_or(BadAddress)?;
     let hop = |hop: &str| {
-        hop.trim_matches(BLANKS)
-            .strip_prefix('@')
-            .is_some_and(is_domain)
+        let host = hop.trim_matches(BLANKS).strip_prefix('@');
+        host.is_some_and(|host| is_domain(host) || is_literal(host))
     };
     if route.split(',').all(hop) {
         Ok(address)

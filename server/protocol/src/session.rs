@@ -51,6 +51,9 @@ pub struct Settings {
     pub line_length_limit: usize,
     /// postconf(5) smtpd_recipient_limit: recipients of one transaction.
     pub recipient_limit: usize,
+    /// postconf(5) smtpd_recipient_overshoot_limit: recipients over that limit before they count
+    /// as errors.
+    pub overshoot_limit: u32,
     /// postconf(5) smtpd_soft_error_limit: errors after which each reply is preceded by a pause.
     pub soft_error_limit: u32,
     /// postconf(5) smtpd_hard_error_limit: errors after which the session ends with 421.

@@ -23,6 +23,7 @@ use vmaild_protocol::address::{Mailbox, ReversePath, split_list};
 #[case::literal("<a@[127.0.0.1]>", "a", "[127.0.0.1]")]
 #[case::literal_v6("<a@[IPv6:::1]>", "a", "[IPv6:::1]")]
 #[case::source_route("<@a.example,@b.example:c@d.example>", "c", "d.example")]
+#[case::source_route_of_a_literal("<@[127.0.0.1]:c@d.example>", "c", "d.example")]
 #[case::postmaster("<postmaster>", "postmaster", "")]
 #[case::beyond_ascii("<δοκ@παρ.example>", "δοκ", "παρ.example")]
 fn an_address_is_read(#[case] text: &str, #[case] local: &str, #[case] domain: &str) {

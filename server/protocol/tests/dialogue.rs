@@ -213,6 +213,7 @@ fn text_behind_a_refused_data_is_commands_and_counts_as_errors() {
 #[case(b"x\r\n.\rMAIL FROM:<e@f>\r\n", "CR")]
 #[case(b"x\r.\r\nMAIL FROM:<e@f>\r\n", "CR")]
 #[case(b"x\r.\nMAIL FROM:<e@f>\r\n", "CR")]
+#[case(b"x\n.\rMAIL FROM:<e@f>\r\n", "LF")]
 #[case(b"x\r\r\n.\r\r\nMAIL FROM:<e@f>\r\n", "CR")]
 #[case(b"x\r\n.\r\r\nMAIL FROM:<e@f>\r\n", "CR")]
 #[case(b"\nx", "LF")]
@@ -405,9 +406,9 @@ fn a_message_that_was_taken_forgives_errors() {
 }
 
 #[test]
-fn too_many_recipients_are_refused_without_counting_as_errors() {
+fn too_many_recipients_are_refused_and_do_not_count_as_errors_at_first() {
     let mut settings = settings();
-    settings.recipient_limit = 3;
+    (settings.recipient_limit, settings.overshoot_limit) = (3, 100);
     let mut client = Client::with(settings);
     client.expect(&[
         "MAIL FROM:<a@b>",
@@ -421,8 +422,11 @@ fn too_many_recipients_are_refused_without_counting_as_errors() {
             "452 4.5.3 Error: too many recipients"
         );
     }
-    client.expect(&["DATA", "."]);
-    assert_eq!(client.stored[0].envelope.recipients.len(), 3);
+    for _ in 0..20 {
+        assert!(!client.is_closed());
+        client.say("RCPT TO:<c@d>");
+    }
+    assert!(client.is_closed());
 }
 
 #[test]

@@ -142,6 +142,8 @@ const TOO_BIG: &str = "552 5.3.4 Message size exceeds fixed limit";
     OK
 )]
 #[case("FROM:<a@b> RET=HDRS", OK)]
+#[case::envid_of_rfc_3461(&format!("FROM:<a@b> ENVID={}", "a".repeat(100)), OK)]
+#[case::envid_as_postfix(&format!("FROM:<a@b> ENVID={}", "a".repeat(1500)), OK)]
 #[case("FROM:<a@b> RET=FOO", "501 5.5.4 Bad RET parameter syntax")]
 #[case("FROM:<a@b> ENVID=a+ZZ", "501 5.5.4 Bad ENVID parameter syntax")]
 #[case("FROM:<a@b> ENVID=", "501 5.5.4 Bad ENVID parameter syntax")]
@@ -191,6 +193,7 @@ const BAD_ORCPT: &str = "501 5.5.4 Error: Bad ORCPT parameter syntax";
 #[case("TO:<a@b> NOTIFY=NEVER ORCPT=rfc822;a+2Bb@x", RCPT_OK)]
 #[case("TO:<a@b> notify=success,failure,DELAY", RCPT_OK)]
 #[case("TO:<a@b> ORCPT=rfc822;", RCPT_OK)]
+#[case::orcpt_of_rfc_3461(&format!("TO:<a@b> ORCPT=rfc822;{}", "+40".repeat(164)), RCPT_OK)]
 #[case("TO:<a@b> NOTIFY=NEVER,SUCCESS", BAD_NOTIFY)]
 #[case("TO:<a@b> NOTIFY=", BAD_NOTIFY)]
 #[case("TO:<a@b> ORCPT=foo", BAD_ORCPT)]

@@ -199,6 +199,7 @@ parameters! {
     smtpd_reject_unlisted_recipient: bool = "yes"; "Refuse recipients that do not exist."
     smtpd_helo_required: bool = "no"; "No MAIL before EHLO or HELO."
     smtpd_recipient_limit: usize = "1000", at least 1; "Recipients of one message."
+    smtpd_recipient_overshoot_limit: u32 = "1000"; "Recipients over that limit that are refused before they count as errors."
     smtpd_soft_error_limit: u32 = "10", at least 1; "Errors after which replies are delayed."
     smtpd_hard_error_limit: u32 = "${stress?{1}:{20}}", at least 1; "Errors after which the session ends."
     smtpd_junk_command_limit: u32 = "${stress?{1}:{100}}", at least 1; "NOOP, RSET, VRFY and ETRN before they count as errors."

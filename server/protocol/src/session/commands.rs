@@ -13,10 +13,6 @@ use crate::reply::Reply;
 use crate::sasl::{self, Step};
 use crate::session::{Action, Ask};
 
-/// How many recipients over the limit are refused without counting as errors
-/// (postconf(5) smtpd_recipient_overshoot_limit).
-const OVERSHOOT_LIMIT: u32 = 1000;
-
 /// A command is expected.
 pub(super) fn ready(stage: Stage, input: &mut Input, link: &mut Link) -> Progress {
     if link.is_exhausted() {
@@ -193,7 +189,7 @@ fn rcpt(arguments: &str, stage: Stage, link: &mut Link) -> State {
     if transaction.envelope.recipients.len() >= link.settings.recipient_limit {
         let reply = Reply::new(452, "4.5.3 Error: too many recipients");
         transaction.overshoot = transaction.overshoot.saturating_add(1);
-        if transaction.overshoot > OVERSHOOT_LIMIT {
+        if transaction.overshoot > link.settings.overshoot_limit {
             return refuse(&reply, Stage::Open(transaction), link);
         }
         link.send(&reply);

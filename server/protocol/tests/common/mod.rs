@@ -16,6 +16,7 @@ pub(crate) fn settings() -> Settings {
         message_size_limit: 10_240_000,
         line_length_limit: 2048,
         recipient_limit: 1000,
+        overshoot_limit: 1000,
         soft_error_limit: 10,
         hard_error_limit: 20,
         junk_command_limit: 100,
