@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::driver::canary::POLL;
+use crate::driver::canary::{self, POLL};
 use crate::driver::{Journal, Miss, Stage};
 use crate::names::Tokens;
 use crate::scenario::text::expand;
@@ -83,6 +83,42 @@ pub(crate) async fn queue<S: Stage>(
             ));
         }
         sleep(POLL).await;
+    }
+}
+
+/// `log has`, `log lacks`: what the target's log says since the case began. That it will not say
+/// more is shown by a canary, whose own lines come later.
+pub(crate) async fn log<S: Stage>(
+    look: &Look<'_, S>,
+    has: bool,
+    text: &Text,
+    within: Option<Duration>,
+) -> Result<(), Stop> {
+    let text = look.text(text);
+    if !has && !look.evidence {
+        canary::to_maildir(look.stage, look.from, look.tokens, look.journal)
+            .await
+            .map_err(|why| Stop::Environment(format!("absence cannot be shown: {why}")))?;
+    }
+    let deadline = look.deadline(within);
+    loop {
+        let lines = look.stage.log();
+        if lines.is_empty() && !has {
+            return Err(Stop::Environment("the target's log is empty".into()));
+        }
+        let found = lines.iter().find(|line| line.contains(&text)).cloned();
+        match (found, has) {
+            (Some(_), true) | (None, false) => return Ok(()),
+            (Some(line), false) => {
+                let expected = format!("a log without {text}");
+                return Err(Stop::Missed(Miss::new(look.span, expected, line).harmful()));
+            }
+            (None, true) if Instant::now() >= deadline => {
+                let (expected, seen) = (format!("a log with {text}"), "no such line");
+                return Err(Stop::Missed(Miss::new(look.span, expected, seen)));
+            }
+            (None, true) => sleep(POLL).await,
+        }
     }
 }
 

@@ -12,14 +12,14 @@ use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::driver::connection::{Connection, Peer};
-use crate::driver::stage::Scene;
+use crate::driver::stage::{Scene, Stage};
 use crate::driver::{ClauseSeen, Journal, Outcome, drive};
 use crate::environment::{Environment, TargetFacts, World};
 use crate::event::{CaseResult, ClauseResult, Event, Verdict};
 use crate::known::Known;
 use crate::names::Tokens;
 use crate::plan::{Case, clauses};
-use crate::scenario::{Clause, Entry, Span};
+use crate::scenario::{Clause, Entry, Span, expand};
 use crate::verdict::{Seen, verdict};
 use crate::wire::Heard;
 use crate::wrong::Wrong;
@@ -247,6 +247,9 @@ async fn in_world(shared: &Shared, case: &Case, world: &World) -> Outcome {
         world,
         wrong: shared.settings.wrong.as_ref(),
     };
+    if let Some(why) = not_offered(case, &scene, &journal).await {
+        return settled(case, Seen::Unsupported, why);
+    }
     let whole = limit + GRACE;
     if let Ok(outcome) = tokio::time::timeout(whole, drive(case, &scene, &tokens, &journal)).await {
         return outcome;
@@ -271,6 +274,38 @@ fn unsupported(shared: &Shared, case: &Case) -> Option<String> {
     let profile = case.scenario.header.profile.as_ref()?;
     (!shared.facts.profiles.contains(profile))
         .then(|| format!("the target does not claim the profile {profile}"))
+}
+
+/// What the target does not offer in its answer to EHLO, or offers where the case wants it not to.
+/// `None` also where the target cannot be asked: then the case itself tells why.
+async fn not_offered(case: &Case, scene: &Scene<'_>, journal: &Journal) -> Option<String> {
+    let offers = &case.scenario.header.offers;
+    if offers.is_empty() {
+        return None;
+    }
+    let facts = scene.facts();
+    let peer = Peer {
+        source: scene.source(case.from),
+        address: scene.address(case.entry).await.ok()?,
+        entry: case.entry,
+        ca: facts.ca,
+        hostname: facts.hostname,
+    };
+    let mut connection = Connection::open(peer, 0, journal).await.ok()?;
+    connection.greet("offers.example").await.ok()?;
+    let reply = connection.last().cloned();
+    connection.close().await;
+    let lines = reply?.lines;
+    let keywords = lines.iter().skip(1).map(|line| line.split(' ').next());
+    let names = case.names(scene.names());
+    offers.iter().find_map(|(wanted, keyword)| {
+        let keyword = expand(keyword, &names);
+        let mut keywords = keywords.clone();
+        let there =
+            keywords.any(|word| word.is_some_and(|word| word.eq_ignore_ascii_case(&keyword)));
+        let word = if there { "offers" } else { "does not offer" };
+        (there != *wanted).then(|| format!("the target {word} {keyword} in its answer to EHLO"))
+    })
 }
 
 fn judges_relaying(case: &Case) -> bool {

@@ -74,6 +74,8 @@ pub struct Header {
     pub literal_names: bool,
     /// `needs`
     pub needs: Vec<String>,
+    /// `offers KEYWORD` (true), `offers no KEYWORD` (false)
+    pub offers: Vec<(bool, Text)>,
     /// `profile`
     pub profile: Option<String>,
     /// `main.cf NAME = VALUE`
@@ -104,6 +106,20 @@ pub enum Entry {
     StartTls,
     /// Port 465, TLS from the first octet.
     Smtps,
+}
+
+/// How the client shakes hands (TLS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Handshake {
+    /// TLS 1.3 or 1.2, with the server's name in the first message (RFC 6066 §3).
+    #[default]
+    Usual,
+    /// TLS 1.2 and no other.
+    Version12,
+    /// TLS 1.3 and no other.
+    Version13,
+    /// Without the server's name.
+    Unnamed,
 }
 
 /// How far the runner goes before the first step.
@@ -148,11 +164,13 @@ pub enum StepKind {
         from: Option<Vantage>,
         /// `entry`
         entry: Option<Entry>,
+        /// `clear`: no TLS on 465 either
+        clear: bool,
     },
     /// `tls`
-    Tls,
-    /// `close`
-    Close,
+    Tls(Handshake),
+    /// `close` (false), `close at once` (true)
+    Close(bool),
     /// `mailer ENTRY [ADDRESS PASSWORD]`
     Mailer {
         /// The way in.
@@ -213,6 +231,8 @@ pub enum StepKind {
     Queue(usize, Option<Duration>),
     /// `rows N SELECT …`
     Rows(usize, Text),
+    /// `log has TEXT` (true), `log lacks TEXT` (false)
+    Log(bool, Text, Option<Duration>),
 }
 
 /// `LEVEL id references claim`
@@ -281,6 +301,10 @@ pub enum ReplyPattern {
     },
     /// `closed`
     Closed,
+    /// `closed in order`: FIN, and within TLS close_notify before it.
+    ClosedInOrder,
+    /// `alert`: a TLS alert in place of a reply (RFC 8446 §6).
+    Alert,
     /// `nothing`
     Nothing,
 }

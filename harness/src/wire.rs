@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -21,11 +22,15 @@ use tokio_rustls::client::TlsStream;
 
 pub use reply::{Fault, Reply};
 
+use crate::scenario::Handshake;
+
 /// What came when a reply was awaited.
 #[derive(Debug, Clone)]
 pub enum Heard {
     /// One whole reply.
     Reply(Reply),
+    /// A TLS alert in clear where SMTP was spoken: its level and description (RFC 8446 §6).
+    Alert(u8, u8),
     /// The connection ended; what had come of an unfinished reply.
     Closed(End, Vec<u8>),
     /// The limit passed; what had come of an unfinished reply.
@@ -111,6 +116,7 @@ impl Wire {
         self,
         ca: &[u8],
         name: &str,
+        how: Handshake,
         limit: Duration,
     ) -> io::Result<(Self, Vec<u8>)> {
         let Stream::Clear(stream) = self.stream else {
@@ -119,7 +125,7 @@ impl Wire {
                 "the connection is in TLS already",
             ));
         };
-        let connector = TlsConnector::from(client_config(ca)?);
+        let connector = TlsConnector::from(client_config(ca, how)?);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{name}: no host name"))
         })?;
@@ -165,7 +171,13 @@ impl Wire {
     pub async fn hear(&mut self, limit: Duration) -> Heard {
         let deadline = Instant::now() + limit;
         loop {
-            if let Some(reply) = reply::take(&mut self.buffer) {
+            if let Some(&[21, 3, _, 0, 2, level, what]) = self.buffer.first_chunk() {
+                self.buffer.drain(..7);
+                return Heard::Alert(level, what);
+            }
+            // The first octets of an alert are no reply, whatever its last one is.
+            let alert = self.buffer.first() == Some(&21) && self.buffer.len() < 7;
+            if let Some(reply) = (!alert).then(|| reply::take(&mut self.buffer)).flatten() {
                 return Heard::Reply(reply);
             }
             let mut chunk = [0_u8; 8192];
@@ -195,6 +207,9 @@ impl Wire {
         }
     }
 
+    /// Ends the connection as a broken line does: FIN, and nothing before it.
+    pub fn cut(self) {}
+
     /// Ends the connection in order: close_notify within TLS, then FIN.
     pub async fn close(mut self) {
         let end = async {
@@ -218,16 +233,22 @@ fn end_of(error: &io::Error) -> End {
     }
 }
 
-fn client_config(ca: &[u8]) -> io::Result<Arc<ClientConfig>> {
+fn client_config(ca: &[u8], how: Handshake) -> io::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from(ca.to_vec()))
         .map_err(io::Error::other)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    let versions: &[&'static SupportedProtocolVersion] = match how {
+        Handshake::Version12 => &[&TLS12],
+        Handshake::Version13 => &[&TLS13],
+        Handshake::Usual | Handshake::Unnamed => rustls::DEFAULT_VERSIONS,
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
         .map_err(io::Error::other)?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.enable_sni = how != Handshake::Unnamed;
     Ok(Arc::new(config))
 }

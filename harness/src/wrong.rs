@@ -11,7 +11,11 @@
 //! command NOOP => RSET                   # the beginning of a command line is replaced
 //! command QUIT => drop                   # the command never arrives
 //! content .. => .                        # the beginning of a line of content is replaced
+//! ending \n => \r\n                      # its end is replaced
+//! connection => 220 hello\r\n            # is sent to each client as it connects
 //! ```
+//!
+//! Texts may hold the escapes of scenarios: `\r \n \t \0 \\ \xHH`.
 //!
 //! The proxy connects to the target from the client's own address, so that strangers stay
 //! strangers. TLS passes through it unchanged: what is broken, is broken in clear.
@@ -20,10 +24,13 @@ mod proxy;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
+
+use crate::scenario::unescape;
 
 /// What a rule looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,13 +41,17 @@ pub enum What {
     Command,
     /// Lines between DATA and the final dot.
     Content,
+    /// The ends of these lines.
+    Ending,
+    /// The connection itself, as it begins.
+    Connection,
 }
 
 /// What a rule does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// The beginning is replaced by this text.
-    Text(String),
+    Text(Vec<u8>),
     /// The line is left out.
     Drop,
     /// The connection is closed.
@@ -52,8 +63,8 @@ pub enum Change {
 pub struct Rule {
     /// Which lines.
     pub what: What,
-    /// How they begin; letters in either case.
-    pub prefix: String,
+    /// How they begin, or end; letters in either case.
+    pub part: Vec<u8>,
     /// What happens to them.
     pub change: Change,
 }
@@ -119,7 +130,7 @@ pub fn parse(text: &str) -> Result<Vec<Rule>, (usize, String)> {
 fn rule(line: &str) -> Result<Rule, String> {
     let (left, right) = line
         .split_once(" => ")
-        .ok_or("expected `reply|command|content BEGINNING => TEXT|drop|close`")?;
+        .ok_or("expected `reply|command|content|ending PART => TEXT|drop|close`")?;
     let (after, left) = match left.strip_prefix("after ") {
         Some(rest) => {
             let (command, rest) = rest
@@ -132,44 +143,51 @@ fn rule(line: &str) -> Result<Rule, String> {
         }
         None => (None, left.to_owned()),
     };
-    let (word, prefix) = left.split_once(' ').unwrap_or((left.as_str(), ""));
+    let (word, part) = left.split_once(' ').unwrap_or((left.as_str(), ""));
     let what = match word {
         "reply" => What::Reply(after),
         "command" => What::Command,
         "content" => What::Content,
+        "ending" => What::Ending,
+        "connection" => What::Connection,
         other => {
             return Err(format!(
-                "`{other}`: expected reply, command, content or after"
+                "`{other}`: expected reply, command, content, ending, connection or after"
             ));
         }
     };
-    if prefix.is_empty() {
+    if part.is_empty() && what != What::Connection {
         return Err("a rule needs the beginning of the lines that it changes".into());
     }
+    let octets = |text: &str| unescape(text).map_err(|error| error.to_string());
     let change = match right.trim() {
         "drop" => Change::Drop,
         "close" => Change::Close,
-        text => Change::Text(text.to_owned()),
+        text => Change::Text(octets(text)?),
     };
     Ok(Rule {
         what,
-        prefix: prefix.to_owned(),
+        part: octets(part)?,
         change,
     })
 }
 
-/// What becomes of one line, without its line end.
+/// What becomes of one line, with its line end, and of which of its octets.
 pub(crate) fn apply(
     rules: &[Rule],
     fits: impl Fn(&What) -> bool,
     line: &[u8],
-) -> Option<(Change, usize)> {
+) -> Option<(Change, Range<usize>)> {
     rules
         .iter()
         .filter(|rule| fits(&rule.what))
-        .find(|rule| {
-            line.get(..rule.prefix.len())
-                .is_some_and(|begin| begin.eq_ignore_ascii_case(rule.prefix.as_bytes()))
+        .find_map(|rule| {
+            let place = match rule.what {
+                What::Ending => line.len().checked_sub(rule.part.len())?..line.len(),
+                _ => 0..rule.part.len(),
+            };
+            let part = line.get(place.clone())?;
+            part.eq_ignore_ascii_case(&rule.part)
+                .then(|| (rule.change.clone(), place))
         })
-        .map(|rule| (rule.change.clone(), rule.prefix.len()))
 }

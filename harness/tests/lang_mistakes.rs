@@ -97,6 +97,7 @@ fn table() -> Vec<(&'static str, Vec<u8>)> {
             "PlainNeedsTwo",
             steps("C: AUTH PLAIN $plain(address@$domain)"),
         ),
+        ("TimesNeedsTwo", steps("C: NOOP $times(x 12)")),
         ("BadEscape", steps("bytes NOOP\\q\\x1\\r\\n")),
         ("BlankAtEnd", steps("C: NOOP ")),
         ("BlankAtStart", steps("C:   NOOP")),

@@ -35,6 +35,7 @@ fn every_word_of_the_language_is_on_the_page() {
         words::NAMES,
         words::FUNCTIONS,
         words::REPLY_DETAILS,
+        words::FORMS,
         words::MESSAGE_DETAILS,
         words::MAILER_DETAILS,
         words::MAILDIR_DETAILS,

@@ -34,6 +34,7 @@ fn names() -> BTreeMap<String, String> {
 #[case::base64_with_escapes(r"$base64(\0a\0b\xff)", "AGEAYv8=")]
 #[case::base64_of_nothing("[$base64()]", "[]")]
 #[case::brackets_inside("$base64((a))", "KGEp")]
+#[case::times("$times(3 ab)c", "abababc")]
 #[case::plain("$plain(a@$domain pass word)", "AGFAZDEuZXhhbXBsZQBwYXNzIHdvcmQ=")]
 #[case::call_in_call("$base64($base64(a))", "WVE9PQ==")]
 #[case::unknown_stays("$nobody $base64(a", "$nobody $base64(a")]

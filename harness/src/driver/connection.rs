@@ -7,7 +7,7 @@ use base64ct::{Base64, Encoding};
 
 use super::Journal;
 use crate::ledger::follow::{Follower, Transaction};
-use crate::scenario::{Entry, Span};
+use crate::scenario::{Entry, Handshake, Span};
 use crate::wire::reply::shown;
 use crate::wire::{Heard, Reply, Wire};
 
@@ -60,7 +60,12 @@ impl<'a> Connection<'a> {
             .map_err(|error| format!("no connection to {}: {error}", peer.address))?;
         if peer.entry == Entry::Smtps {
             (wire, _) = wire
-                .handshake(&peer.ca, &peer.hostname, journal.limit(PATIENCE))
+                .handshake(
+                    &peer.ca,
+                    &peer.hostname,
+                    Handshake::Usual,
+                    journal.limit(PATIENCE),
+                )
                 .await
                 .map_err(|error| format!("no TLS on {}: {error}", peer.address))?;
             journal.note(format!("{name}TLS"));
@@ -118,6 +123,9 @@ impl<'a> Connection<'a> {
                 self.secret = reply.code == 334;
                 self.last = Some(reply.clone());
             }
+            Heard::Alert(..) => self
+                .journal
+                .note(format!("{}S: {}", self.name, told(&heard))),
             Heard::Closed(end, rest) => {
                 self.journal
                     .note(format!("{}S: {end}{}", self.name, behind(rest)));
@@ -132,14 +140,14 @@ impl<'a> Connection<'a> {
     }
 
     /// The handshake after STARTTLS. The error is in words: what was expected, what there was.
-    pub async fn tls(&mut self) -> Result<(), (String, String)> {
+    pub async fn tls(&mut self, how: Handshake) -> Result<(), (String, String)> {
         let expected = || "a TLS handshake".to_owned();
         let Some(wire) = self.wire.take() else {
             return Err((expected(), "the connection is closed".into()));
         };
         let limit = self.journal.limit(PATIENCE);
         let (wire, clear) = wire
-            .handshake(&self.peer.ca, &self.peer.hostname, limit)
+            .handshake(&self.peer.ca, &self.peer.hostname, how, limit)
             .await
             .map_err(|error| (expected(), format!("no TLS: {error}")))?;
         self.wire = Some(wire);
@@ -179,7 +187,7 @@ impl<'a> Connection<'a> {
         self.ask(&format!("EHLO {client}"), 250).await?;
         if self.peer.entry == Entry::StartTls {
             self.ask("STARTTLS", 220).await?;
-            self.tls()
+            self.tls(Handshake::Usual)
                 .await
                 .map_err(|(expected, seen)| format!("{seen} instead of {expected}"))?;
             self.ask(&format!("EHLO {client}"), 250).await?;
@@ -193,6 +201,15 @@ impl<'a> Connection<'a> {
         self.ask(&format!("AUTH PLAIN {response}"), 235)
             .await
             .map(|_| ())
+    }
+
+    /// Ends the connection as a broken line does, and says which transactions it carried.
+    pub fn cut(self) -> Vec<Transaction> {
+        if let Some(wire) = self.wire {
+            wire.cut();
+            self.journal.note(format!("{}close at once", self.name));
+        }
+        self.follower.ended()
     }
 
     /// Ends the connection, and says which transactions it carried.
@@ -265,6 +282,7 @@ fn behind(rest: &[u8]) -> String {
 pub fn told(heard: &Heard) -> String {
     match heard {
         Heard::Reply(reply) => reply.shown(),
+        Heard::Alert(level, what) => format!("a TLS alert, level {level}, {what}"),
         Heard::Closed(end, rest) => format!("{end}{}", behind(rest)),
         Heard::Silence(rest) => format!("nothing{}", behind(rest)),
     }

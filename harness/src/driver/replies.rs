@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::connection::told;
+use super::forms;
 use super::score::Miss;
 use super::steps::Stop;
 use crate::scenario::{Reply, ReplyPattern, Span, Text};
 use crate::verdict::Harm;
-use crate::wire::{Fault, Heard};
+use crate::wire::{End, Fault, Heard};
 
 /// Compares; `utf8`: the client asked for SMTPUTF8, so replies may hold it.
 pub(super) fn check(
@@ -42,6 +43,18 @@ pub(super) fn check(
     let raw = String::from_utf8_lossy(&reply.raw);
     for detail in &expected.details {
         let text = expand(&detail.text);
+        if detail.word == "form" {
+            forms::check(&text, reply)
+                .map_err(|(expected, seen)| Stop::Missed(Miss::new(detail.span, expected, seen)))?;
+            continue;
+        }
+        if detail.word == "says" {
+            if !reply.lines.contains(&text) {
+                let expected = format!("a reply with the line {text}");
+                return Err(Stop::Missed(Miss::new(detail.span, expected, told(heard))));
+            }
+            continue;
+        }
         let found = raw.lines().any(|line| line.contains(&text));
         let wanted = detail.word == "has";
         if found != wanted {
@@ -60,7 +73,9 @@ pub(super) fn check(
 
 fn matches(pattern: &ReplyPattern, heard: &Heard, utf8: bool) -> bool {
     match (pattern, heard) {
-        (ReplyPattern::Closed, Heard::Closed(_, rest))
+        (ReplyPattern::Alert, Heard::Alert(..)) => true,
+        (ReplyPattern::ClosedInOrder, Heard::Closed(End::Eof, rest))
+        | (ReplyPattern::Closed, Heard::Closed(_, rest))
         | (ReplyPattern::Nothing, Heard::Silence(rest)) => rest.is_empty(),
         (ReplyPattern::Code { digits, enhanced }, Heard::Reply(reply)) => {
             let code = [reply.code / 100, reply.code / 10 % 10, reply.code % 10];
@@ -90,6 +105,8 @@ fn matches(pattern: &ReplyPattern, heard: &Heard, utf8: bool) -> bool {
 fn in_words(pattern: &ReplyPattern, limit: Duration) -> String {
     match pattern {
         ReplyPattern::Closed => "the connection to be closed".into(),
+        ReplyPattern::ClosedInOrder => "the connection to be closed in order".into(),
+        ReplyPattern::Alert => "a TLS alert".into(),
         ReplyPattern::Nothing => format!("nothing within {limit:?}"),
         ReplyPattern::Code { digits, enhanced } => {
             let mut text: String = digits

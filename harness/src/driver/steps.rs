@@ -93,7 +93,7 @@ impl<'a, S: Stage> Run<'a, S> {
             return;
         }
         let result = async {
-            self.connect(self.case.from, self.case.entry).await?;
+            self.connect(self.case.from, self.case.entry, false).await?;
             if start == Start::Connected {
                 return Ok(());
             }
@@ -224,14 +224,21 @@ impl<'a, S: Stage> Run<'a, S> {
                 self.send(&octets, span).await
             }
             StepKind::Reply(reply) => self.reply(reply, span).await,
-            StepKind::Connect { from, entry } => self.another(*from, *entry, span).await,
-            StepKind::Tls => match self.current()?.tls().await {
+            StepKind::Connect { from, entry, clear } => {
+                self.another(*from, *entry, *clear, span).await
+            }
+            StepKind::Tls(how) => match self.current()?.tls(*how).await {
                 Ok(()) => Ok(Done::Met),
                 Err((expected, seen)) => Err(Stop::Surprise(Miss::new(span, expected, seen))),
             },
-            StepKind::Close => {
+            StepKind::Close(at_once) => {
                 if let Some(connection) = self.connections.pop() {
-                    self.transactions.extend(connection.close().await);
+                    let carried = if *at_once {
+                        connection.cut()
+                    } else {
+                        connection.close().await
+                    };
+                    self.transactions.extend(carried);
                 }
                 Ok(Done::Action)
             }
@@ -324,6 +331,7 @@ impl<'a, S: Stage> Run<'a, S> {
             StepKind::Rows(count, statement) => {
                 probe::sql::check(&look, *count, statement).await?;
             }
+            StepKind::Log(has, text, within) => probe::log(&look, *has, text, *within).await?,
             _ => return Ok(Done::Action),
         }
         Ok(Done::Met)
@@ -378,22 +386,23 @@ impl<'a, S: Stage> Run<'a, S> {
         &mut self,
         from: Option<Vantage>,
         entry: Option<Entry>,
+        clear: bool,
         span: Span,
     ) -> Result<Done, Stop> {
         let from = from.unwrap_or(self.case.from);
         let entry = entry.unwrap_or(self.case.entry);
-        self.connect(from, entry)
+        self.connect(from, entry, clear)
             .await
             .map_err(|why| Stop::Surprise(Miss::new(span, "a connection", why).harmful()))?;
         Ok(Done::Action)
     }
 
-    async fn connect(&mut self, from: Vantage, entry: Entry) -> Result<(), String> {
+    async fn connect(&mut self, from: Vantage, entry: Entry, clear: bool) -> Result<(), String> {
         let facts = self.stage.facts();
         let peer = Peer {
             source: self.stage.source(from),
             address: self.stage.address(entry).await?,
-            entry,
+            entry: if clear { Entry::Plain } else { entry },
             ca: facts.ca,
             hostname: facts.hostname,
         };
@@ -508,7 +517,11 @@ fn find_token(raw: &str) -> Option<usize> {
 fn is_probe(kind: &StepKind) -> bool {
     matches!(
         kind,
-        StepKind::Maildir { .. } | StepKind::Sink { .. } | StepKind::Queue(..) | StepKind::Rows(..)
+        StepKind::Maildir { .. }
+            | StepKind::Sink { .. }
+            | StepKind::Queue(..)
+            | StepKind::Rows(..)
+            | StepKind::Log(..)
     )
 }
 

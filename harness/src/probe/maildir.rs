@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::sink::{about, has, header};
+use super::sink::{about, date, has, header};
 use super::{Look, Stop, messages};
 use crate::driver::canary::{self, POLL};
 use crate::driver::{Miss, Stage};
@@ -188,6 +188,7 @@ fn one<S: Stage>(
     match word {
         "has" | "lacks" => has(&mail.content, word, &text),
         "header" => header(&mail.content, &text),
+        "date" => date(&mail.content, &text),
         "first" => {
             let line = mail
                 .content
@@ -235,6 +236,15 @@ fn one<S: Stage>(
                 format!("a file name with {text}"),
                 name,
             )
+        }
+        "last" => {
+            let end = mail.content.strip_suffix(b"\n").unwrap_or(&mail.content);
+            let line = end
+                .rsplit(|&octet| octet == b'\n')
+                .next()
+                .unwrap_or_default();
+            let line = String::from_utf8_lossy(line).into_owned();
+            differ(line == text, format!("the last line {text}"), line)
         }
         "lf" => {
             let seen = "a CR in the file".to_owned();

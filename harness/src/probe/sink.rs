@@ -111,6 +111,7 @@ fn one<S: Stage>(look: &Look<'_, S>, sunk: &Sunk, detail: &Detail) -> Result<(),
             ))
         }
         "header" => header(&sunk.content, &text).map_err(|(expected, seen)| miss(expected, seen)),
+        "date" => date(&sunk.content, &text).map_err(|(expected, seen)| miss(expected, seen)),
         "has" | "lacks" => has(&sunk.content, &detail.word, &text).map_err(|(expected, seen)| {
             let miss = Miss::new(detail.span, expected, seen);
             Stop::Missed(if detail.word == "lacks" {
@@ -153,6 +154,30 @@ pub(crate) fn header(content: &[u8], text: &str) -> Result<(), Difference> {
         values => format!("{name}: {}", values.join(&format!("; {name}: "))),
     };
     Err((format!("{name}: {wanted}"), seen))
+}
+
+/// `date FIELD`: the first field of this name says (behind its last `;`, as Received does) when the
+/// message came, in the form of RFC 5322 §3.3: a year of four digits, a numeric zone, and no more
+/// than some minutes from now.
+pub(crate) fn date(content: &[u8], name: &str) -> Result<(), Difference> {
+    const MINUTES: i64 = 10;
+    let expected = || format!("{name}: a date of today with a numeric zone");
+    let value = field(content, name).ok_or_else(|| (expected(), format!("no field {name}")))?;
+    let date = value.rsplit(';').next().unwrap_or_default();
+    // A comment may follow (RFC 5322 §3.3 obs, CFWS).
+    let date = date.split('(').next().unwrap_or_default().trim();
+    let wrong = || (expected(), format!("{name}: {value}"));
+    let zone = date.rsplit(' ').next().unwrap_or_default();
+    let numeric = zone.len() == 5 && zone.starts_with(['+', '-']);
+    let when = jiff::fmt::rfc2822::parse(date).map_err(|_| wrong())?;
+    let apart = jiff::Timestamp::now()
+        .duration_since(when.timestamp())
+        .abs();
+    let four = date
+        .split(' ')
+        .any(|word| word.len() == 4 && word.parse::<u16>().is_ok());
+    let good = numeric && four && apart.as_mins() <= MINUTES;
+    if good { Ok(()) } else { Err(wrong()) }
 }
 
 /// `has TEXT`, `lacks TEXT`: a line of the message, or of its unfolded text.

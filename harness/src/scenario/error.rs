@@ -162,6 +162,8 @@ pub enum What {
     TooDeep,
     /// `$plain(…)` without two words.
     PlainNeedsTwo,
+    /// `$times(…)` without a number and a text.
+    TimesNeedsTwo,
     /// `\q`
     BadEscape(String),
     /// Blanks at the end of octets that count.

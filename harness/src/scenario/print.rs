@@ -169,9 +169,12 @@ impl Layout {
         }
         match word.text {
             // To the letter from the word on: octets, text and statements.
-            "C:" | "has" | "lacks" | "first" | "header" | "path" | "name" | "status" | "part"
-            | "maildirsize" | "from" | "to" | "sql" => format!("{} {}", word.text, rest.text),
+            "C:" | "has" | "lacks" | "says" | "first" | "header" | "path" | "name" | "status"
+            | "part" | "maildirsize" | "from" | "to" | "sql" => {
+                format!("{} {}", word.text, rest.text)
+            }
             "line" | "bytes" => line.content.text.to_owned(),
+            "log" => format!("log {} {}", rest.word().0.text, rest.word().1.text),
             "rows" => format!(
                 "{} {} {}",
                 word.text,

@@ -1,6 +1,6 @@
 //! Text with `$names`: found and checked when the file is read, replaced when the case runs.
 //!
-//! `$name`, `$base64(TEXT)`, `$plain(USER PASSWORD)` and `$$`; the brackets may hold names
+//! `$name`, `$base64(TEXT)`, `$plain(USER PASSWORD)`, `$times(N TEXT)` and `$$`; the brackets may hold names
 //! themselves. The escapes of `bytes` and `line` are decoded after the names were replaced, so a
 //! table's cell may hold them.
 
@@ -118,6 +118,7 @@ fn replace(raw: &str, names: &BTreeMap<String, String>, depth: usize) -> String 
                 let inside = replace(inside, names, depth + 1);
                 out.push_str(&match function {
                     "plain" => plain(&inside),
+                    "times" => times(&inside).unwrap_or_default(),
                     _ => base64(&inside),
                 });
             }
@@ -137,6 +138,15 @@ fn base64(inside: &str) -> String {
 fn plain(inside: &str) -> String {
     let (user, password) = inside.split_once(' ').unwrap_or((inside, ""));
     Base64::encode_string(format!("\0{user}\0{password}").as_bytes())
+}
+
+/// `N TEXT`: the text N times; `None`: no number from 1 to 100000, or no text.
+pub(crate) fn times(inside: &str) -> Option<String> {
+    let (number, text) = inside.split_once(' ')?;
+    let digits = number.bytes().all(|octet| octet.is_ascii_digit());
+    let number: usize = number.parse().ok().filter(|_| digits)?;
+    let good = (1..=100_000).contains(&number) && !text.is_empty() && text.len() <= 1000;
+    good.then(|| text.repeat(number))
 }
 
 /// An escape that is none.

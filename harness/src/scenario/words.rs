@@ -1,7 +1,7 @@
 //! The words of the language, each list in one place: the parser, the suggestions in its messages
 //! and the test that compares the README with the parser all read these.
 
-use super::{DatabaseFault, Entry, Level, TargetAction, Vantage};
+use super::{DatabaseFault, Entry, Handshake, Level, TargetAction, Vantage};
 
 /// The words that begin a header line.
 pub const HEADERS: &[&str] = &[
@@ -13,6 +13,7 @@ pub const HEADERS: &[&str] = &[
     "start",
     "names",
     "needs",
+    "offers",
     "profile",
     "main.cf",
     "master.cf",
@@ -22,7 +23,7 @@ pub const HEADERS: &[&str] = &[
 /// The words that begin a step: wire, world, probes.
 pub const STEPS: &[&str] = &[
     "C:", "bytes", "message", "S:", "S=", "connect", "tls", "close", "mailer", "sql", "database",
-    "sink", "target", "repeat", "maildir", "queue", "rows",
+    "sink", "target", "repeat", "maildir", "queue", "rows", "log",
 ];
 
 /// The levels, as they are written.
@@ -32,6 +33,7 @@ pub const LEVELS: &[&str] = &["MUST", "MUST-NOT", "SHOULD", "SHOULD-NOT", "MAY",
 pub const CAPABILITIES: &[&str] = &[
     "database",
     "faults",
+    "log",
     "main-cf",
     "maildir",
     "owner",
@@ -63,10 +65,13 @@ pub const NAMES: &[&str] = &[
 ];
 
 /// `$word(…)`
-pub const FUNCTIONS: &[&str] = &["base64", "plain"];
+pub const FUNCTIONS: &[&str] = &["base64", "plain", "times"];
 
 /// The lines below `S:`.
-pub const REPLY_DETAILS: &[&str] = &["has", "lacks"];
+pub const REPLY_DETAILS: &[&str] = &["has", "lacks", "says", "form"];
+
+/// What `form` can name, below `S:`.
+pub const FORMS: &[&str] = &["hello", "keywords", "unique", "codes", "no-codes"];
 
 /// The lines below `message`.
 pub const MESSAGE_DETAILS: &[&str] = &["header", "line", "unfinished"];
@@ -80,17 +85,21 @@ pub const MAILDIR_DETAILS: &[&str] = &[
     "lacks",
     "first",
     "header",
+    "date",
     "path",
     "mode",
     "foldermode",
     "owner",
     "name",
     "lf",
+    "last",
     "maildirsize",
 ];
 
 /// The lines below `sink DOMAIN N messages`.
-pub const SINK_DETAILS: &[&str] = &["from", "to", "has", "lacks", "header", "status", "part"];
+pub const SINK_DETAILS: &[&str] = &[
+    "from", "to", "has", "lacks", "header", "date", "status", "part",
+];
 
 /// A word of the language and what it means.
 pub(crate) type Meaning<T> = (&'static str, T);
@@ -106,6 +115,13 @@ pub(crate) const ENTRIES: &[Meaning<Entry>] = &[
     ("25", Entry::Plain),
     ("25+starttls", Entry::StartTls),
     ("465", Entry::Smtps),
+];
+
+/// `tls …`
+pub(crate) const HANDSHAKES: &[Meaning<Handshake>] = &[
+    ("1.2", Handshake::Version12),
+    ("1.3", Handshake::Version13),
+    ("unnamed", Handshake::Unnamed),
 ];
 
 /// `database …`

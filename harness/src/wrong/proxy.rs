@@ -134,14 +134,17 @@ async fn commands(
             What::Command
         };
         let dropped = match apply(rules, |what| *what == kind, &line) {
-            Some((Change::Text(text), length)) => {
-                line.splice(..length, text.into_bytes());
+            Some((Change::Text(text), place)) => {
+                line.splice(place, text);
                 false
             }
             Some((Change::Drop, _)) => true,
             Some((Change::Close, _)) => break,
             None => false,
         };
+        if content && let Some((Change::Text(text), place)) = apply(rules, is_ending, &line) {
+            line.splice(place, text);
+        }
         if !dropped {
             note(shared, content, &line);
             segment.extend_from_slice(&line);
@@ -153,6 +156,10 @@ async fn commands(
     }
     to.write_all(&segment).await?;
     to.shutdown().await
+}
+
+fn is_ending(what: &What) -> bool {
+    *what == What::Ending
 }
 
 /// Remembers what a line from the client means for the dialogue.
@@ -178,6 +185,9 @@ async fn replies(
         from,
         buffer: Vec::new(),
     };
+    if let Some((Change::Text(text), _)) = apply(rules, |what| *what == What::Connection, b"") {
+        to.write_all(&text).await?;
+    }
     while let Some(mut line) = lines.next(shared).await? {
         let (opaque, command) = with(shared, |dialogue| {
             (
@@ -207,8 +217,8 @@ async fn replies(
             });
         }
         match change {
-            Some((Change::Text(text), length)) => {
-                line.splice(..length, text.into_bytes());
+            Some((Change::Text(text), place)) => {
+                line.splice(place, text);
             }
             Some((Change::Drop, _)) => continue,
             Some((Change::Close, _)) => break,

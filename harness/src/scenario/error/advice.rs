@@ -82,7 +82,7 @@ impl Mistake {
                                          the `S:` that reads it"
                 .into(),
             What::BadPattern { .. } => "patterns: 250, 25z, 5yz, xyz; with an enhanced code 554 \
-                                        5.7.1 or 554 5.x.x; closed; nothing within 500ms; `|` \
+                                        5.7.1 or 554 5.x.x; closed; closed in order; alert; nothing within 500ms; `|` \
                                         between them means or"
                 .into(),
             What::NoReplyYet => "`S:` reads a reply; `S=` looks at it again for another clause, \
@@ -123,6 +123,7 @@ impl Mistake {
             What::LoneDollar => "a dollar sign is written `$$`".into(),
             What::OpenBracket => "every `(` needs its `)`, also those of the text itself".into(),
             What::TooDeep => "brackets go eight deep".into(),
+            What::TimesNeedsTwo => "as $times(998 x)".into(),
             What::PlainNeedsTwo => "as $plain(address@$domain mypassword)".into(),
             What::BadEscape(_) => "a backslash is written `\\\\`".into(),
             What::BlankAtEnd("C:") | What::BlankAtStart("C:") => {

@@ -45,6 +45,7 @@ impl Mistake {
             What::LoneDollar => "expected a name, or another `$`".into(),
             What::OpenBracket => "expected `)` before the end of the line".into(),
             What::TooDeep => "one bracket too many".into(),
+            What::TimesNeedsTwo => "expected a number from 1 to 100000, a blank and a text".into(),
             What::PlainNeedsTwo => "expected a user, a blank and a password".into(),
             What::BadEscape(_) => "expected \\r \\n \\t \\0 \\\\ or \\xHH".into(),
             What::BlankAtEnd(_) => "expected no blank at the end".into(),

@@ -45,6 +45,7 @@ impl fmt::Display for Mistake {
             What::LoneDollar => f.write_str("a dollar sign that begins no name"),
             What::OpenBracket => f.write_str("a bracket that does not end"),
             What::TooDeep => f.write_str("too many brackets in brackets"),
+            What::TimesNeedsTwo => f.write_str("`$times(…)` needs a number and a text"),
             What::PlainNeedsTwo => f.write_str("`$plain(…)` needs two words"),
             What::BadEscape(text) => write!(f, "`{text}` is no escape"),
             What::BlankAtEnd(word) => write!(f, "a blank at the end of `{word}`"),

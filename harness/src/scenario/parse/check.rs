@@ -5,7 +5,7 @@ use crate::scenario::error::What;
 use crate::scenario::lines::Node;
 use crate::scenario::nearest::nearest;
 use crate::scenario::piece::Piece;
-use crate::scenario::text::{Part, parts, unescape};
+use crate::scenario::text::{Part, parts, times, unescape};
 use crate::scenario::words::{FUNCTIONS, NAMES};
 use crate::scenario::{Span, Text};
 
@@ -98,6 +98,9 @@ impl<'a> Parser<'a> {
                     if name == "plain" && !inside.text.contains(' ') {
                         self.report(inside.span(), What::PlainNeedsTwo);
                     }
+                    if name == "times" && times(inside.text).is_none() {
+                        self.report(inside.span(), What::TimesNeedsTwo);
+                    }
                     if name == "base64" {
                         self.escapes(inside);
                     }
@@ -138,6 +141,7 @@ impl<'a> Parser<'a> {
         let nearest = near.map(|near| match near {
             "base64" => "base64(TEXT)".to_owned(),
             "plain" => "plain(USER PASSWORD)".to_owned(),
+            "times" => "times(N TEXT)".to_owned(),
             name => name.to_owned(),
         });
         let known = known.into_iter().map(|name| format!("${name}")).collect();

@@ -7,6 +7,7 @@ use crate::scenario::error::What;
 use crate::scenario::lines::Node;
 use crate::scenario::nearest::nearest;
 use crate::scenario::piece::Piece;
+use crate::scenario::words::FORMS;
 
 /// The words that can hold in one way only.
 fn stands_once(below: &str, word: &str) -> bool {
@@ -85,6 +86,7 @@ fn form(word: &str) -> &'static str {
     match word {
         "header" => "NAME: TEXT",
         "status" => "FIELD: TEXT",
+        "date" => "the name of a header field",
         "from" => "<ADDRESS>, or <>",
         "to" => "<ADDRESS>",
         "mode" | "foldermode" => "an octal mode, as 0600",
@@ -92,6 +94,7 @@ fn form(word: &str) -> &'static str {
         "part" => "N TYPE, as `2 message/delivery-status`",
         "maildirsize" => "the first line of maildirsize, as 102400S",
         "path" => "a path below virtual_mailbox_base",
+        "form" => "hello, keywords, unique, codes or no-codes",
         _ => "a text",
     }
 }
@@ -109,6 +112,8 @@ fn fits(word: &str, text: &str) -> bool {
             (3..=4).contains(&text.len()) && text.chars().all(|c| ('0'..='7').contains(&c))
         }
         "owner" => text == "vmail",
+        "date" => !text.contains([' ', ':']),
+        "form" => FORMS.contains(&text),
         "part" => text.split_once(' ').is_some_and(|(number, kind)| {
             number.parse::<u8>().is_ok_and(|number| number > 0) && (named || kind.contains('/'))
         }),

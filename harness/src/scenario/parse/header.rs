@@ -13,7 +13,7 @@ use crate::scenario::{Header, Start};
 
 /// A header line that may stand several times.
 fn may_repeat(word: &str) -> bool {
-    matches!(word, "each" | "needs" | "main.cf" | "master.cf")
+    matches!(word, "each" | "needs" | "offers" | "main.cf" | "master.cf")
 }
 
 impl<'a> Parser<'a> {
@@ -146,6 +146,18 @@ impl<'a> Parser<'a> {
                         self.not_one_of("capability", need, CAPABILITIES.to_vec());
                     }
                 }
+            }
+            "offers" => {
+                let (first, more) = self.wanted(word, rest, "a keyword of EHLO")?.word();
+                let there = first.text != "no";
+                let (keyword, more) = if there {
+                    (first, more)
+                } else {
+                    self.wanted(first, more, "a keyword of EHLO")?.word()
+                };
+                self.nothing_more(word, more)?;
+                let keyword = self.text(keyword, Scope::Step);
+                header.offers.push((there, keyword));
             }
             "profile" => {
                 let (profile, more) = self.wanted(word, rest, "a profile")?.word();

@@ -166,6 +166,20 @@ impl<'a> Parser<'a> {
         ))
     }
 
+    /// `log has TEXT`, `log lacks TEXT`
+    pub(super) fn log(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
+        let (rest, within) = self.within(rest);
+        let (how, text) = self.wanted(word, rest, "`has` or `lacks`")?.word();
+        let has = self.choice(
+            "thing to ask of the log",
+            how,
+            &[("has", true), ("lacks", false)],
+        )?;
+        let text = self.wanted(how, text, "a text")?;
+        let within = within.and_then(|(_, time)| time);
+        Some(StepKind::Log(has, self.text(text, Scope::Step), within))
+    }
+
     /// `database …`
     pub(super) fn database(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
         let (fault, more) = self

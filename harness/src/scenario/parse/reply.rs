@@ -50,6 +50,10 @@ fn pattern(piece: Piece<'_>) -> Result<ReplyPattern, (Piece<'_>, &'static str)> 
     let (code, enhanced) = match words.as_slice() {
         [] => return Err((piece, "expected a pattern here")),
         [word] if word.text == "closed" => return Ok(ReplyPattern::Closed),
+        [word] if word.text == "alert" => return Ok(ReplyPattern::Alert),
+        [one, two, three] if [one.text, two.text, three.text] == ["closed", "in", "order"] => {
+            return Ok(ReplyPattern::ClosedInOrder);
+        }
         [word] if word.text == "nothing" => return Ok(ReplyPattern::Nothing),
         [code] => (*code, None),
         [code, enhanced] => (*code, Some(*enhanced)),

@@ -6,8 +6,10 @@ use super::{Parser, first_word};
 use crate::scenario::error::What;
 use crate::scenario::lines::Node;
 use crate::scenario::piece::Piece;
-use crate::scenario::words::{ENTRIES, LEVELS, MAILER_DETAILS, MESSAGE_DETAILS, VANTAGES};
-use crate::scenario::{Detail, Message, Span, StepKind, Text, words};
+use crate::scenario::words::{
+    ENTRIES, HANDSHAKES, LEVELS, MAILER_DETAILS, MESSAGE_DETAILS, VANTAGES,
+};
+use crate::scenario::{Detail, Handshake, Message, Span, StepKind, Text, words};
 
 /// Where `bytes` ends a segment.
 const CUT: &str = "<cut>";
@@ -34,8 +36,8 @@ impl<'a> Parser<'a> {
             "message" => self.message(node, rest),
             "S:" | "S=" => self.reply(node, word, rest).map(StepKind::Reply),
             "connect" => self.connect(word, rest),
-            "tls" => self.nothing_more(word, rest).map(|()| StepKind::Tls),
-            "close" => self.nothing_more(word, rest).map(|()| StepKind::Close),
+            "tls" => self.handshake(word, rest),
+            "close" => self.close(word, rest),
             "mailer" => self.mailer(node, word, rest),
             "sql" => {
                 let statement = self.wanted(word, rest, "an SQL statement")?;
@@ -48,6 +50,7 @@ impl<'a> Parser<'a> {
             "maildir" => self.maildir(node, word, rest),
             "queue" => self.queue(word, rest),
             "rows" => self.rows(word, rest),
+            "log" => self.log(word, rest),
             _ => None,
         }
     }
@@ -89,8 +92,27 @@ impl<'a> Parser<'a> {
         Some(StepKind::Message(message))
     }
 
+    fn handshake(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
+        if rest.is_empty() {
+            return Some(StepKind::Tls(Handshake::Usual));
+        }
+        let (how, more) = rest.word();
+        self.nothing_more(word, more)?;
+        self.choice("handshake", how, HANDSHAKES).map(StepKind::Tls)
+    }
+
+    /// `close`, `close at once`
+    fn close(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
+        let words: Vec<&str> = rest.words().iter().map(|word| word.text).collect();
+        if words == ["at", "once"] {
+            return Some(StepKind::Close(true));
+        }
+        self.nothing_more(word, rest)?;
+        Some(StepKind::Close(false))
+    }
+
     fn connect(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
-        let (mut from, mut entry) = (None, None);
+        let (mut from, mut entry, mut clear) = (None, None, false);
         let (mut what, mut rest) = rest.word();
         while !what.is_empty() {
             let (value, more) = rest.word();
@@ -103,17 +125,22 @@ impl<'a> Parser<'a> {
                     let value = self.wanted(what, value, "25, 25+starttls or 465")?;
                     entry = Some(self.choice("way in", value, ENTRIES)?);
                 }
-                "from" | "entry" => {
+                "clear" if !clear => {
+                    clear = true;
+                    (what, rest) = rest.word();
+                    continue;
+                }
+                "from" | "entry" | "clear" => {
                     self.nothing_more(word, what)?;
                 }
                 _ => {
-                    self.not_one_of("part of `connect`", what, vec!["from", "entry"]);
+                    self.not_one_of("part of `connect`", what, vec!["from", "entry", "clear"]);
                     return None;
                 }
             }
             (what, rest) = more.word();
         }
-        Some(StepKind::Connect { from, entry })
+        Some(StepKind::Connect { from, entry, clear })
     }
 
     fn mailer(&mut self, node: &Node<'a>, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
