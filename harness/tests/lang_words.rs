@@ -71,17 +71,20 @@ fn header(line: &str) -> Header {
     "message 2000 bytes\n  header Subject: x\n  line .\n  line\n  unfinished",
     r#"Message(Message { size: Some(2000), headers: ["Subject: x"], lines: [".", ""], unfinished: true })"#
 )]
-#[case("connect", "Connect { from: None, entry: None }")]
+#[case("connect", "Connect { from: None, entry: None, clear: false }")]
 #[case(
     "connect from neighbour",
-    "Connect { from: Some(Neighbour), entry: None }"
+    "Connect { from: Some(Neighbour), entry: None, clear: false }"
 )]
 #[case(
-    "connect entry 465 from stranger",
-    "Connect { from: Some(Stranger), entry: Some(Smtps) }"
+    "connect clear entry 465 from stranger",
+    "Connect { from: Some(Stranger), entry: Some(Smtps), clear: true }"
 )]
-#[case("tls", "Tls")]
-#[case("close", "Close")]
+#[case("tls", "Tls(Usual)")]
+#[case("tls 1.2", "Tls(Version12)")]
+#[case("tls unnamed", "Tls(Unnamed)")]
+#[case("close", "Close(false)")]
+#[case("close at once", "Close(true)")]
 #[case(
     "mailer 465 address@$domain mypassword\n  from <address@$domain>\n  to <a@$elsewhere>\n  to <b@$elsewhere>",
     r#"Mailer { entry: Smtps, login: Some(("address@$domain", "mypassword")), from: "address@$domain", to: ["a@$elsewhere", "b@$elsewhere"] }"#
@@ -111,6 +114,8 @@ fn the_wire(#[case] lines: &str, #[case] expected: &str) {
     "Code { digits: [Some(5), None, None], enhanced: Some([Some(5), None, None]) }"
 )]
 #[case("S: closed", "Closed")]
+#[case("S: closed in order", "ClosedInOrder")]
+#[case("S: alert | closed", "Alert, Closed")]
 #[case(
     "S: 421|closed",
     "Code { digits: [Some(4), Some(2), Some(1)], enhanced: None }, Closed"

@@ -508,11 +508,11 @@ async fn the_wire_broken_by_rules_breaks_the_clause() {
 #[rstest]
 #[case(
     "reply 250\n",
-    "expected `reply|command|content BEGINNING => TEXT|drop|close`"
+    "expected `reply|command|content|ending PART => TEXT|drop|close`"
 )]
 #[case(
     "replies 250 => 500\n",
-    "`replies`: expected reply, command, content or after"
+    "`replies`: expected reply, command, content, ending, connection or after"
 )]
 #[case("after RSET 250 => 500\n", "expected `reply` behind `after COMMAND`")]
 #[case("reply => 500\n", "a rule needs the beginning")]
@@ -520,4 +520,31 @@ fn a_rule_that_is_none_is_an_error(#[case] text: &str, #[case] why: &str) {
     let (line, said) = vmailspec::wrong::parse(text).unwrap_err();
     assert_eq!(line, 1);
     assert!(said.contains(why), "{said}");
+}
+
+#[tokio::test]
+async fn a_proxy_greets_first_and_changes_beginnings_and_ends_of_content() {
+    use tokio::io::AsyncReadExt;
+    use vmailspec::wrong::{Wrong, parse};
+    let rules = "connection => hello\\r\\n\ncontent .. => .\nending \\r\\n => \\r\\n\nending \\n => !\\r\\n\n";
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    let proxy = Wrong::new(parse(rules).unwrap())
+        .before(address)
+        .await
+        .unwrap();
+    let mut client = TcpStream::connect(proxy).await.unwrap();
+    let (mut target, _) = server.accept().await.unwrap();
+    let mut octets = vec![0; 64];
+    client.read_exact(&mut octets[..7]).await.unwrap();
+    assert_eq!(&octets[..7], b"hello\r\n");
+    target.write_all(b"220 hi\r\n").await.unwrap();
+    client.read_exact(&mut octets[..8]).await.unwrap();
+    client.write_all(b"DATA\r\n").await.unwrap();
+    target.read_exact(&mut octets[..6]).await.unwrap();
+    target.write_all(b"354 go\r\n").await.unwrap();
+    client.read_exact(&mut octets[..8]).await.unwrap();
+    client.write_all(b"..a\r\nb\n").await.unwrap();
+    target.read_exact(&mut octets[..8]).await.unwrap();
+    assert_eq!(&octets[..8], b".a\r\nb!\r\n");
 }

@@ -17,7 +17,7 @@ pub(super) fn check(form: &str, reply: &Reply) -> Result<(), Difference> {
         // RFC 5321 §4.1.1.1, ehlo-ok-rsp: Domain [ SP ehlo-greet ].
         "hello" => lines.next().filter(|line| {
             let (name, greet) = line.split_once(' ').unwrap_or((line, "greet"));
-            !(is_host(name) && !greet.is_empty())
+            !is_host(name) || greet.is_empty()
         }),
         "keywords" => lines.skip(1).find(|line| !is_keyword_line(line)),
         "unique" => {
@@ -89,7 +89,8 @@ fn is_host(name: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    name.split('.').all(label)
+    // RFC 5321 §2.3.5: a name is fully qualified.
+    name.contains('.') && name.split('.').all(label)
 }
 
 /// The enhanced status code that a line begins with (RFC 2034 §4): class, subject, detail, none
