@@ -535,7 +535,7 @@ async fn a_proxy_greets_first_and_changes_beginnings_and_ends_of_content() {
         .unwrap();
     let mut client = TcpStream::connect(proxy).await.unwrap();
     let (mut target, _) = server.accept().await.unwrap();
-    let mut octets = vec![0; 64];
+    let mut octets = [0; 64];
     client.read_exact(&mut octets[..7]).await.unwrap();
     assert_eq!(&octets[..7], b"hello\r\n");
     target.write_all(b"220 hi\r\n").await.unwrap();

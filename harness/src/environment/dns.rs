@@ -10,7 +10,7 @@
 //! | `nomx` | an address and no MX |
 //! | `nohost` | the name exists, without MX and without an address |
 //! | `nxdomain` | the name does not exist |
-//! | `nullmx` | `MX 0 .` (RFC 7505: takes no mail) |
+//! | `nullmx` | `MX 0 .` (RFC 7505: takes no mail), and an address |
 //! | `twomx` | `MX 10` an address where nobody listens, `MX 20 mail` |
 //! | `deadmx` | `MX 10` an address where nobody listens |
 //! | `servfail`, `refused` | that response code |
@@ -233,6 +233,8 @@ impl Zones {
             "mail" | "nomx" => address(sink),
             "dead" => address(DEAD),
             "nohost" => Vec::new(),
+            // An address too, which nobody may use (RFC 7505 §3).
+            "nullmx" if kind == TYPE::A => address(sink),
             "nullmx" => exchangers(&[(0, String::new())]),
             "deadmx" => exchangers(&[(10, format!("dead.{zone}"))]),
             "twomx" => exchangers(&[(10, format!("dead.{zone}")), (20, format!("mail.{zone}"))]),

@@ -126,7 +126,9 @@ impl<'a> Parser<'a> {
             });
         }
         let code = reply.word().0;
-        let digits = code.text.len() == 3 && code.text.chars().all(|c| c.is_ascii_digit());
+        // `250-one\n250 two`: several lines.
+        let number = code.text.split('-').next().unwrap_or_default();
+        let digits = number.len() == 3 && number.chars().all(|c| c.is_ascii_digit());
         let known = digits && code.text.starts_with(['2', '3', '4', '5']);
         if !known && !code.text.starts_with('$') {
             let (word, expected) = (
