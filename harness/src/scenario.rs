@@ -145,6 +145,9 @@ pub struct Step {
     pub kind: StepKind,
 }
 
+/// `sink DOMAIN any messages`
+pub const ANY: usize = usize::MAX;
+
 /// What a line can be.
 #[derive(Debug, Clone)]
 pub enum StepKind {
@@ -220,7 +223,7 @@ pub enum StepKind {
     Sink {
         /// For which recipients' domain.
         domain: Text,
-        /// How many.
+        /// How many; [`ANY`]: whatever came.
         count: usize,
         /// What holds of each.
         details: Vec<Detail>,

@@ -11,9 +11,10 @@ use crate::driver::canary::{self, POLL};
 use crate::driver::{Miss, Stage};
 use crate::environment::Sunk;
 use crate::names::{field, fields, token_of};
-use crate::scenario::Detail;
+use crate::scenario::{ANY, Detail};
 
-/// Exactly `count` messages of the case for recipients in `domain`, with these details each.
+/// Exactly `count` messages of the case for recipients in `domain` (or whatever came), with these
+/// details each.
 pub(crate) async fn check<S: Stage>(
     look: &Look<'_, S>,
     domain: &str,
@@ -21,6 +22,17 @@ pub(crate) async fn check<S: Stage>(
     details: &[Detail],
     within: Option<Duration>,
 ) -> Result<(), Stop> {
+    if count == ANY {
+        // What has not come before a canary on the same way does not come.
+        if let Err(why) = canary::to_sink(look.stage, domain, look.tokens, look.journal).await {
+            return Err(Stop::Environment(format!("absence cannot be shown: {why}")));
+        }
+        let sunk = ours(look, domain);
+        let mut each = sunk
+            .iter()
+            .flat_map(|sunk| details.iter().map(move |one| (sunk, one)));
+        return each.try_for_each(|(sunk, detail)| one(look, sunk, detail));
+    }
     let deadline = look.deadline(within);
     loop {
         if ours(look, domain).len() >= count {

@@ -6,7 +6,7 @@ use crate::scenario::error::What;
 use crate::scenario::lines::Node;
 use crate::scenario::piece::Piece;
 use crate::scenario::words::{DATABASE, MAILDIR_DETAILS, SINK_DETAILS, TARGET, VERBS};
-use crate::scenario::{Detail, StepKind};
+use crate::scenario::{ANY, Detail, StepKind};
 
 /// The words behind `sink` that are no domain.
 const SINK_WORDS: &[&str] = &["answers", "refuses", "accepts"];
@@ -70,7 +70,12 @@ impl<'a> Parser<'a> {
         }
         let domain = self.text(first, Scope::Step);
         let (rest, within) = self.within(rest);
-        let count = self.count(first, rest);
+        let words: Vec<&str> = rest.words().iter().map(|word| word.text).collect();
+        let count = if words == ["any", "messages"] {
+            Some(ANY)
+        } else {
+            self.count(first, rest)
+        };
         let details = self.details_of(node, count, "sink", SINK_DETAILS);
         let within = within.and_then(|(_, time)| time);
         Some(StepKind::Sink {
