@@ -209,14 +209,37 @@ fn there_are_so_many_connections_and_no_more(#[case] parameter: &str, #[case] fa
 }
 
 #[test]
-fn a_silent_client_hears_421() {
+fn neighbours_may_have_any_number_of_connections() {
+    let limit = "smtpd_client_connection_count_limit = 1\nmynetworks = 127.0.0.0/8";
+    let server = Setup::new().main_cf(limit).start();
+    let _first = server.greeted();
+    server.greeted();
+}
+
+#[rstest]
+fn a_silent_client_hears_421(
+    #[values(
+        "",
+        "NOO",
+        "AUTH LOGIN\r\n",
+        "MAIL FROM:<a@b>\r\nRCPT TO:<postmaster>\r\nDATA\r\nhalf a"
+    )]
+    before: &str,
+) {
     let server = Setup::new().main_cf("smtpd_timeout = 1s").start();
-    assert!(
-        server
-            .greeted()
-            .rest()
-            .starts_with("421 4.4.2 server.domain.com Error: timeout exceeded")
-    );
+    let mut client = server.greeted();
+    client.send(before);
+    let farewell = "421 4.4.2 server.domain.com Error: timeout exceeded\r\n";
+    let heard = client.rest();
+    assert!(heard.ends_with(farewell), "{heard}");
+}
+
+#[test]
+fn a_handshake_that_does_not_begin_is_given_up() {
+    let setup = Setup::new().certificate();
+    let server = setup.main_cf("smtpd_starttls_timeout = 1s").start();
+    assert_eq!(Client::connect(server.smtps()).rest(), "");
+    server.wait_for_log("SSL_accept error");
 }
 
 #[test]
