@@ -58,7 +58,8 @@ pub struct Settings {
     pub soft_error_limit: u32,
     /// postconf(5) smtpd_hard_error_limit: errors after which the session ends with 421.
     pub hard_error_limit: u32,
-    /// postconf(5) smtpd_junk_command_limit: NOOP, RSET, VRFY, ETRN before they count as errors.
+    /// postconf(5) smtpd_junk_command_limit: HELO, EHLO, NOOP, RSET, VRFY, ETRN before they count as
+    /// errors.
     pub junk_command_limit: u32,
     /// STARTTLS can be offered: a certificate is there and TLS does not yet run.
     pub starttls: bool,

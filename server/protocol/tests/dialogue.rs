@@ -356,9 +356,10 @@ fn a_bdat_without_a_size_ends_the_session(
 #[case("BOGUS", 10, 20)]
 #[case("RCPT TO:<nobody@d>", 10, 20)]
 #[case("AUTH PLAIN AHUAd3Jvbmc=", 10, 20)]
-#[case("NOOP", 110, 121)]
-#[case("RSET", 110, 121)]
-#[case("VRFY a@b", 110, 121)]
+#[case("NOOP", 111, 121)]
+#[case("RSET", 111, 121)]
+#[case("VRFY a@b", 111, 121)]
+#[case("EHLO x", 111, 121)]
 fn errors_slow_the_client_down_and_then_end_the_session(
     #[case] line: &str,
     #[case] fast: usize,

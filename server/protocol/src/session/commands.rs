@@ -73,7 +73,10 @@ fn out_of_sequence(text: &str, stage: Stage, link: &mut Link) -> State {
 /// Does what a command says, or asks whether to.
 fn obey(command: Command<'_>, stage: Stage, input: &mut Input, link: &mut Link) -> State {
     let Command { verb, arguments } = command;
-    if matches!(verb, Verb::Noop | Verb::Rset | Verb::Vrfy | Verb::Etrn) {
+    if matches!(
+        verb,
+        Verb::Ehlo | Verb::Helo | Verb::Noop | Verb::Rset | Verb::Vrfy | Verb::Etrn
+    ) {
         link.count_junk();
     }
     if link.needs_hello() && matches!(verb, Verb::Mail | Verb::Vrfy | Verb::Etrn | Verb::Auth) {

@@ -32,8 +32,10 @@ pub(super) struct Link {
     pub(super) user: Option<String>,
     /// Errors since the last message that was taken.
     errors: u32,
-    /// NOOP, RSET, VRFY and ETRN since then.
+    /// HELO, EHLO, NOOP, RSET, VRFY and ETRN since then.
     junk: u32,
+    /// The last of them was one too many: an error, but once it was answered.
+    one_too_many: bool,
     /// To be handed out, in order.
     pub(super) actions: VecDeque<Action>,
 }
@@ -49,6 +51,7 @@ impl Link {
             user: None,
             errors: 0,
             junk: 0,
+            one_too_many: false,
             actions: VecDeque::new(),
         };
         link.actions.push_back(Action::Send(greeting.to_wire()));
@@ -86,9 +89,7 @@ impl Link {
 
     /// One more command that moves nothing forward.
     pub(super) fn count_junk(&mut self) {
-        if self.junk > self.settings.junk_command_limit {
-            self.errors = self.errors.saturating_add(1);
-        }
+        self.one_too_many = self.junk > self.settings.junk_command_limit;
         self.junk = self.junk.saturating_add(1);
     }
 
@@ -97,8 +98,10 @@ impl Link {
         (self.errors, self.junk) = (0, 0);
     }
 
-    /// Whether the client made too many errors.
-    pub(super) fn is_exhausted(&self) -> bool {
+    /// Whether the client made too many errors, now that its last command was answered.
+    pub(super) fn is_exhausted(&mut self) -> bool {
+        let junk = core::mem::take(&mut self.one_too_many);
+        self.errors = self.errors.saturating_add(junk.into());
         self.errors >= self.settings.hard_error_limit.max(1)
     }
 
