@@ -94,6 +94,69 @@ fn mail_put_off_by_a_table_is_delivered_seconds_after_its_return() {
     server.wait_for_log("status=sent (delivered to maildir)");
 }
 
+#[test]
+fn a_reload_in_the_middle_of_a_message_counts_for_its_delivery() {
+    let setup = Setup::new().main_cf("minimal_backoff_time = 1h\nqueue_run_delay = 1h");
+    let main = fs::read_to_string(setup.path().join("main.cf")).unwrap();
+    let server = setup.main_cf("transport_maps = static:nosuch:x").start();
+    let mut client = server.greeted();
+    client.says("MAIL FROM:<friend@ext.example>", "250");
+    client.says("RCPT TO:<address@mydomain.com>", "250");
+    client.says("DATA", "354");
+    client.send("Subject: probe\r\n\r\nhello\r\n");
+    server.setup.write("main.cf", &main);
+    server.signal("-HUP");
+    server.wait_for_log("the new configuration is in force");
+    client.says("..\r\n.", "250 2.0.0 Ok");
+    server.wait_for_log("status=sent (delivered to maildir)");
+    client.says("QUIT", "221");
+}
+
+#[test]
+fn an_administrator_sees_the_queue_and_changes_it() {
+    let setup = Setup::new().main_cf("minimal_backoff_time = 1h\nmaximal_backoff_time = 1h");
+    setup.sql("INSERT INTO transport VALUES ('address@mydomain.com', 'nosuch:x')");
+    let server = setup.start();
+    let queue = |words: &[&str]| {
+        let output = server.setup.command().arg("queue").args(words).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let taken = |reply: String| reply.rsplit(' ').next().unwrap().to_owned();
+    let (one, two) = (taken(send(&server)), taken(send(&server)));
+    server.wait_for_log(&format!("{two}: to=<address@mydomain.com>"));
+    let list = queue(&["list"]);
+    assert!(
+        list.contains(&one) && list.contains("(mail transport unavailable)"),
+        "{list}"
+    );
+    assert!(queue(&["show", &one]).contains("\nhello\n"));
+    queue(&["delete", &one]);
+    queue(&["hold", &two]);
+    let list = queue(&["list"]);
+    assert!(
+        !list.contains(&one) && list.contains(&format!("{two}! ")),
+        "{list}"
+    );
+    queue(&["flush"]);
+    server.wait_for_log("flush: everything is tried again");
+    server.setup.sql("DELETE FROM transport");
+    queue(&["release", &two]);
+    server.wait_for_log(&format!("{two}: removed"));
+    assert_eq!(queue(&["list"]), "Mail queue is empty\n");
+    assert_eq!(server.files("vmail/mydomain.com/address/new").len(), 1);
+    let unknown = server
+        .setup
+        .command()
+        .args(["queue", "delete", &one])
+        .output();
+    let unknown = unknown.unwrap();
+    assert_eq!(unknown.status.code(), Some(1));
+    let text = String::from_utf8(unknown.stderr).unwrap();
+    assert!(text.contains("no such message in the queue"), "{text}");
+}
+
 use Mood::{Answers, Hangs, HangsUp, RefusesLogins};
 
 /// How both databases are, and what a recipient hears.

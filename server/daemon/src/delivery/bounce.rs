@@ -253,11 +253,16 @@ impl Notice<'_> {
             "\n--{boundary}\nContent-Description: Delivery report\nContent-Type: {report}\n\n"
         );
         self.report(&mut text);
-        let (description, kind) = match (returned.whole, global) {
-            (true, false) => ("Undelivered Message", "message/rfc822"),
-            (true, true) => ("Undelivered Message", "message/global"),
-            (false, false) => ("Message Headers", "text/rfc822-headers"),
-            (false, true) => ("Message Headers", "message/global-headers"),
+        let kind = match (returned.whole, global) {
+            (true, false) => "message/rfc822",
+            (true, true) => "message/global",
+            (false, false) => "text/rfc822-headers",
+            (false, true) => "message/global-headers",
+        };
+        let description = match (returned.whole, self.kind) {
+            (true, _) => "Undelivered Message",
+            (false, Kind::Delivered) => "Message Headers",
+            (false, _) => "Undelivered Message Headers",
         };
         let _ = write!(
             text,
