@@ -63,6 +63,16 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         scenarios: Option<PathBuf>,
     },
+    /// Begin a scenario from a row of the register; what is left to say is marked in it
+    New {
+        /// The row's id, as `relay.foreign-unauth`
+        id: String,
+        /// The file to make; none: DIR/GROUP/NAME.case. It is never overwritten
+        file: Option<PathBuf>,
+        /// The folder of scenarios
+        #[arg(long, value_name = "DIR", default_value = "scenarios")]
+        scenarios: PathBuf,
+    },
     /// List every clause with its level and claim
     List {
         /// A folder of scenarios instead of those in this binary
@@ -196,6 +206,11 @@ fn commanded(command: Command) -> std::process::ExitCode {
         Command::Check { files } => scenarios::check(&files),
         Command::Fmt { check, files } => scenarios::fmt(&files, check),
         Command::Explain { id, scenarios } => register::explain(&id, scenarios.as_deref()),
+        Command::New {
+            id,
+            file,
+            scenarios,
+        } => register::new(&id, file.as_deref(), &scenarios),
         Command::Coverage { json, scenarios } => register::coverage(scenarios.as_deref(), json),
         Command::List { scenarios } => scenarios::list(scenarios.as_deref()),
         Command::Serve(Serve { port, .. }) => in_runtime(serve::tutorial(port)),

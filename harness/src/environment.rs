@@ -156,6 +156,12 @@ impl Environment {
         self.run.world(case).await
     }
 
+    /// Why the run's database is gone; `None`: it answers. What is seen without it says nothing of
+    /// the target.
+    pub async fn database_gone(&self) -> Option<String> {
+        self.run.database_gone().await
+    }
+
     /// Ends everything, in order: target, database, folder.
     pub async fn stop(self) {
         self.run.stop().await;

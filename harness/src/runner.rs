@@ -197,11 +197,9 @@ async fn one(shared: Arc<Shared>, case: Case) {
     let world = match made {
         Ok(world) => world,
         Err(why) => {
-            let outcome = settled(
-                &case,
-                Seen::Nothing,
-                format!("its world could not be made: {why}"),
-            );
+            let why = format!("its world could not be made: {why}");
+            let mut outcome = settled(&case, Seen::Nothing, why);
+            without_database(&shared, &case, &mut outcome).await;
             tell(&shared, finished(&shared, &case, outcome, Vec::new()));
             return;
         }
@@ -216,6 +214,7 @@ async fn one(shared: Arc<Shared>, case: Case) {
             .transcript
             .push((took, format!("! not everything could be removed: {why}")));
     }
+    without_database(&shared, &case, &mut outcome).await;
     tell(&shared, finished(&shared, &case, outcome, log));
 }
 
@@ -232,6 +231,23 @@ async fn unless_stopped<T>(shared: &Shared, work: impl Future<Output = T>) -> Op
         biased;
         () = stopped => None,
         done = work => Some(done),
+    }
+}
+
+/// What went wrong while the run's own database was gone is not the target's fault.
+async fn without_database(shared: &Shared, case: &Case, outcome: &mut Outcome) {
+    let wrong = |one: &ClauseSeen| matches!(one.seen, Seen::Otherwise(_));
+    if outcome.blocked.is_none() && !outcome.clauses.iter().any(wrong) {
+        return;
+    }
+    if let Some(why) = shared.environment.database_gone().await {
+        let why = format!(
+            "the run's database is gone, and nothing is judged without it: see to it that it stays, \
+             and run this again ({why})"
+        );
+        let blocked = settled(case, Seen::Nothing, why);
+        outcome.clauses = blocked.clauses;
+        outcome.blocked = blocked.blocked;
     }
 }
 

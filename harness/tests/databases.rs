@@ -12,7 +12,8 @@
 mod env_support;
 
 use std::env::var;
-use std::process::{Command, ExitCode};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use env_support::database::{holds_the_tables, start};
@@ -82,18 +83,20 @@ fn in_containers() -> Vec<Trial> {
     for image in images {
         let suite = format!("every_clause_holds_on_{image}_in_a_container");
         let tables = format!("{image}_in_a_container_holds_the_tables");
+        let gone = format!("{image}_killed_in_the_middle_of_a_run_is_no_fault_of_the_target");
         let must_be_here = required && chosen.as_ref() == Some(&image);
         match missing(&image) {
             Some(why) if !must_be_here => {
-                trials.extend([&suite, &tables].map(|name| cannot_run(name, &why)));
+                trials.extend([&suite, &tables, &gone].map(|name| cannot_run(name, &why)));
             }
             // Here, or demanded: then it fails, and says why.
             _ => {
-                let (one, other) = (image.clone(), image);
+                let (one, other, third) = (image.clone(), image.clone(), image);
                 trials.push(Trial::test(suite, move || {
                     the_suite_holds("docker", Some(&one))
                 }));
                 trials.push(Trial::test(tables, move || tables_hold("docker", &other)));
+                trials.push(Trial::test(gone, move || gone_is_said(&third)));
             }
         }
     }
@@ -162,6 +165,46 @@ fn tables_hold(database: &str, image: &str) -> Result<(), Failed> {
         holds_the_tables(database.map_err(|error| error.to_string())?).await;
         Ok(())
     })
+}
+
+/// The container is killed after the first cases: what was not seen is blocked, nothing is broken.
+fn gone_is_said(image: &str) -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    // Of all containers, only this run's bears this name of the image.
+    let name = format!("vmailspec/killed:{}", std::process::id());
+    docker(&["tag", image, &name])?;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vmailspec"))
+        .args(["run", "--database", "docker", "--database-image", &name])
+        .args(["tutorial/auth-*", "tutorial/literal*"])
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let out = child.stdout.take().ok_or("no output")?;
+    let mut lines = BufReader::new(out).lines();
+    let mut text = String::new();
+    for line in lines.by_ref() {
+        text += &(line? + "\n");
+        if text.ends_with(" ms\n") {
+            break;
+        }
+    }
+    let running = Command::new("docker")
+        .args(["ps", "--format", "{{.Image}} {{.ID}}"])
+        .output()?;
+    let running = String::from_utf8(running.stdout)?;
+    let ours = running
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name} ")));
+    docker(&["kill", ours.ok_or("no container of this run")?])?;
+    for line in lines {
+        text += &(line? + "\n");
+    }
+    let status = child.wait()?;
+    docker(&["rmi", &name])?;
+    if status.code() != Some(3) || !text.contains("the run's database is gone") {
+        return Err(format!("{status}\n{text}").into());
+    }
+    Ok(())
 }
 
 fn an_absent_image_is_said() -> Result<(), Failed> {

@@ -128,6 +128,10 @@ fn table() -> Vec<(&'static str, Vec<u8>)> {
             steps("repeat 3\n  MUST relay.y   rfc5321#7.9   a claim\n  C: NOOP\n  S: 250"),
         ),
         (
+            "Unwritten",
+            steps("MUST    relay.y   rfc5321#7.9   write this: a claim\nwrite this: what is done"),
+        ),
+        (
             "ParameterTwice",
             header("main.cf mynetworks = ::1\nmain.cf mynetworks = 127.0.0.2"),
         ),

@@ -39,6 +39,7 @@ fn slug(arguments: &[&str]) -> String {
 #[case::unknown_option(&["run", "--databse", "embedded"])]
 #[case::unknown_database(&["run", "--database", "oracle"])]
 #[case::unknown_selection(&["run", "relay.nothing-like-it"])]
+#[case::pattern_that_fits_nothing(&["run", "nothing.*"])]
 #[case::no_such_folder(&["run", "--scenarios", "/nonexistent"])]
 #[case::no_such_list(&["run", "--known", "/nonexistent.txt"])]
 #[case::no_such_wrong_server(&["run", "--wrong", "/nonexistent.cf"])]
@@ -92,6 +93,70 @@ fn every_listed_case_is_selected_by_its_own_name() {
     let first = text.lines().next().unwrap();
     let output = vmailspec(&["run", "--list", first]);
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), first);
+}
+
+#[test]
+fn a_scenario_begun_from_the_register_lacks_only_what_it_marks() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("scenarios");
+    let new = |id: &str| vmailspec(&["new", id, "--scenarios", root.to_str().unwrap()]);
+    for scenario in [
+        "relay.foreign-unauth",
+        "quota.over-bounced",
+        "esc.code-5.1.1",
+    ] {
+        let output = new(scenario);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    }
+    let output = vmailspec(&["check", root.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = said(&output);
+    assert!(text.contains("12 mistakes in 3 scenario files"), "{text}");
+    assert_eq!(
+        text.matches("`write this` still stands here").count(),
+        12,
+        "{text}"
+    );
+
+    let file = root.join("relay/foreign-unauth.case");
+    let text = std::fs::read_to_string(&file).unwrap();
+    insta::assert_snapshot!("begun_from_the_register", text);
+    let written = text.lines().map(|line| {
+        let (known, _) = line.split_once("write this").unwrap_or((line, ""));
+        match known {
+            "" if !line.is_empty() => "C: NOOP\nS: 250".to_owned(),
+            _ if known.len() < line.len() => format!("{known}said"),
+            _ => line.to_owned(),
+        }
+    });
+    let written: Vec<String> = written.collect();
+    std::fs::write(&file, written.join("\n") + "\n").unwrap();
+    let output = vmailspec(&["check", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+
+    let again = new("relay.foreign-unauth");
+    assert_eq!(again.status.code(), Some(2), "{}", said(&again));
+    assert!(said(&again).contains("exists"), "{}", said(&again));
+    assert!(std::fs::read_to_string(&file).unwrap().contains("said"));
+    let unknown = new("relay.foreign-unaut");
+    assert!(said(&unknown).contains("relay.foreign-unauth"));
+}
+
+#[test]
+fn a_row_is_explained_with_its_scenario_its_command_and_its_proof() {
+    let output = vmailspec(&["explain", "relay.foreign-unauth"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = said(&output);
+    for part in [
+        "MUST",
+        "RFC 5321, section 7.9",
+        "vmailspec run relay.foreign-unauth",
+        "fixtures/wrong/takes-relay.wire",
+        "tutorial/relay.case",
+        "scenarios/register/relay.txt:",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]

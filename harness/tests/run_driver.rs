@@ -377,6 +377,52 @@ async fn only_an_end_or_a_silence_does_harm(#[case] reply: &'static str, #[case]
     assert_eq!(seen(&outcome, "seq.one"), Seen::Otherwise(harm));
 }
 
+/// Of each reply in turn: the first that is not what a server says, and what is said about it.
+#[rstest]
+#[tokio::test]
+async fn garbage_and_endless_replies_break_the_clause_at_once(
+    #[values("GREETING", "EHLO", "MAIL", "RCPT", "DATA", "CONTENT", "QUIT")] verb: &'static str,
+    #[values(false, true)] endless: bool,
+) {
+    let (reply, told) = if endless {
+        ("250-more\r\n".repeat(20_000), "a reply that does not end")
+    } else {
+        (
+            "\u{1}\u{fffd} nonsense\r\n".to_owned(),
+            "a line without a reply code",
+        )
+    };
+    let fake = Fake::new(Faults {
+        replies: vec![(verb, String::leak(reply))],
+        ..Faults::default()
+    })
+    .await;
+    let outcome = fake.play(EVERY_VERB).await;
+    assert_eq!(seen(&outcome, "seq.answers"), Seen::Otherwise(Harm::None));
+    let heard = &outcome.clauses[0].failure.as_ref().unwrap().seen;
+    assert!(heard.contains(told), "{heard}");
+}
+
+/// One clause over a whole session.
+const EVERY_VERB: &str = "title   x
+start   connected
+
+MUST    seq.answers   rfc5321#4.2   every command is answered
+S: 220
+C: EHLO client.example
+S: 250
+C: MAIL FROM:<a@$sender>
+S: 250
+C: RCPT TO:<b@$domain>
+S: 250
+C: DATA
+S: 354
+message
+S: 250
+C: QUIT
+S: 221
+";
+
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_a_hang() {
     let text = "title   x\n\nROBUST  seq.noop   rfc5321#4.1.1.9   NOOP is answered\nC: SLEEP\nS: 250 within 100ms\n";

@@ -1,6 +1,7 @@
 //! `coverage`, `explain`, `new`: the register of what is wanted, and what there is of it.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::register::check::{Placed, mistakes};
 use crate::register::coverage::{Coverage, wrong_servers};
 use crate::register::{Register, Row};
 use crate::scenario::nearest::nearest_all;
+use crate::scenario::words::UNWRITTEN;
 use crate::scenario::{Scenario, refs};
 
 /// The register that stands with these scenarios; without a folder, the binary's.
@@ -111,6 +113,59 @@ pub(super) fn explain(id: &str, folder: Option<&Path>) -> Ended {
     }
     print(&text);
     Ok(ExitCode::Held)
+}
+
+/// Writes what the row says as the beginning of a scenario; what only an author can say is marked,
+/// and `check` finds the marks.
+pub(super) fn new(id: &str, file: Option<&Path>, folder: &Path) -> Ended {
+    let register = register(folder.join("register").is_dir().then_some(folder))?;
+    let row = register
+        .row(id)
+        .ok_or_else(|| unknown(id, register.ids()))?;
+    let name = id.split_once('.').map_or(id, |(_, name)| name);
+    let path = file.map_or_else(
+        || {
+            folder
+                .join(row.group())
+                .join(format!("{}.case", name.replace('.', "-")))
+        },
+        Path::to_owned,
+    );
+    let cannot = |error| Failed::new(ExitCode::Usage, format!("{}: {error}", path.display()));
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(cannot)?;
+    }
+    let mut to = std::fs::File::create_new(&path).map_err(cannot)?;
+    to.write_all(begun(row).as_bytes()).map_err(cannot)?;
+    print(&format!(
+        "{0}\n\nSay what is marked `{UNWRITTEN}` (scenarios/README.md is the language), then:\n  \
+         vmailspec check {0}\n  vmailspec run {id} --scenarios {1}\nTake the line `left` away at {2}.\n",
+        path.display(),
+        folder.display(),
+        row.place
+    ));
+    Ok(ExitCode::Held)
+}
+
+/// A scenario as far as its row can say it.
+fn begun(row: &Row) -> String {
+    let mut text = format!("title   {UNWRITTEN}: what the scenario is about\n");
+    if !row.needs.is_empty() {
+        let _ = writeln!(text, "needs   {}", row.needs.join(" "));
+    }
+    if let Some(profile) = &row.profile {
+        let _ = writeln!(text, "profile {profile}");
+    }
+    let _ = write!(
+        text,
+        "\n{:<7} {}   {}   {UNWRITTEN}: what holds, in words\n{UNWRITTEN}: {}\n{UNWRITTEN}: {}\n",
+        row.level.word(),
+        row.id,
+        row.references.join(" "),
+        row.action,
+        row.expect
+    );
+    text
 }
 
 /// The row as a person reads it.

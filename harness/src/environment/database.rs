@@ -263,6 +263,14 @@ impl Database {
         }
     }
 
+    /// Does it still answer? The one in our own process always does.
+    pub async fn answers(&self) -> Result<(), String> {
+        match &self.backend {
+            Backend::Server { mysql, .. } | Backend::Given { mysql, .. } => mysql.probe().await,
+            Backend::Embedded { .. } => Ok(()),
+        }
+    }
+
     /// Ends what was started.
     pub async fn stop(self) {
         match self.backend {

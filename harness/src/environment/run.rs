@@ -354,6 +354,12 @@ impl Run {
         }
     }
 
+    /// Why the database does not answer us; faults that cases make are beyond it.
+    pub(super) async fn database_gone(&self) -> Option<String> {
+        let database = self.database.read().await;
+        database.as_ref()?.answers().await.err()
+    }
+
     /// Ends everything in order.
     pub(super) async fn stop(&self) {
         self.shared.target.stop().await;

@@ -209,6 +209,8 @@ pub enum What {
     NotInRepeat(String),
     /// A parameter that is set twice.
     ParameterTwice(String),
+    /// `write this`, as `vmailspec new` leaves it.
+    Unwritten,
 }
 
 impl Mistake {

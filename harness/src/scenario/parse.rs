@@ -91,6 +91,11 @@ impl<'a> Parser<'a> {
         let mut order = Order::default();
         for node in &nodes {
             let (word, rest) = first_word(node.line.content);
+            if self.unwritten(node.line.content) {
+                order.begin(&header);
+                order.may_expect();
+                continue;
+            }
             if words::HEADERS.contains(&word.text) {
                 if order.begun {
                     self.report(word.span(), What::HeaderAfterStep(word.text.to_owned()));
@@ -167,6 +172,15 @@ impl<'a> Parser<'a> {
             span: node.span(),
             kind,
         })
+    }
+
+    /// A line, title or claim that `vmailspec new` left to its author.
+    fn unwritten(&mut self, text: Piece<'a>) -> bool {
+        let mark = text.text.starts_with(words::UNWRITTEN);
+        if mark {
+            self.report(text.span(), What::Unwritten);
+        }
+        mark
     }
 
     /// Reports it, and says what was meant.

@@ -29,6 +29,9 @@ pub const STEPS: &[&str] = &[
 /// The levels, as they are written.
 pub const LEVELS: &[&str] = &["MUST", "MUST-NOT", "SHOULD", "SHOULD-NOT", "MAY", "ROBUST"];
 
+/// What `vmailspec new` leaves to an author; no file that holds it is good.
+pub const UNWRITTEN: &str = "write this";
+
 /// What `needs` can name.
 pub const CAPABILITIES: &[&str] = &[
     "database",

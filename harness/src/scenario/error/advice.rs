@@ -152,6 +152,9 @@ impl Mistake {
             What::BadDetail { word, expected } => format!("write `{word}` and {expected}"),
             What::NotInRepeat(_) => "steps can be repeated: wire, world and probes".into(),
             What::ParameterTwice(_) => "the last would win; keep one".into(),
+            What::Unwritten => "what stands behind it comes from the register's row: say it in \
+                                your own words, as title, claim, steps and expectations"
+                .into(),
         }
     }
 }

@@ -60,6 +60,7 @@ impl Mistake {
             What::TooManyCases(_) => format!("expected at most {MOST_CASES}"),
             What::DetailOfNothing(_) => "expected no line below `empty`".into(),
             What::NotInRepeat(_) => "expected outside of `repeat`".into(),
+            What::Unwritten => "expected what only an author can say".into(),
         }
     }
 }

@@ -61,6 +61,7 @@ impl fmt::Display for Mistake {
             What::BadDetail { word, .. } => write!(f, "`{word}` needs another form"),
             What::NotInRepeat(word) => write!(f, "`{word}` cannot be repeated"),
             What::ParameterTwice(name) => write!(f, "`{name}` is set twice"),
+            What::Unwritten => f.write_str("`write this` still stands here"),
         }
     }
 }

@@ -62,6 +62,7 @@ impl<'a> Parser<'a> {
         if rest.is_empty() {
             self.report(node.line.content.end(), What::NoClaim);
         }
+        self.unwritten(rest);
         let whole = known && all_read && !references.is_empty() && !rest.is_empty();
         whole.then_some(())?;
         Some(Clause {

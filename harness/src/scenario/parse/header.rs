@@ -104,6 +104,7 @@ impl<'a> Parser<'a> {
         if word.text == "title" {
             // An empty title is one mistake, not also a missing one.
             let text = self.wanted(word, rest, "what the scenario is about");
+            self.unwritten(rest);
             *title = Some(text.map_or_else(String::new, |text| text.text.to_owned()));
         } else {
             self.header_line(node, word, rest, header);

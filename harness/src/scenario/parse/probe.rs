@@ -135,10 +135,11 @@ impl<'a> Parser<'a> {
         let number = code.text.split('-').next().unwrap_or_default();
         let digits = number.len() == 3 && number.chars().all(|c| c.is_ascii_digit());
         let known = digits && code.text.starts_with(['2', '3', '4', '5']);
-        if !known && !code.text.starts_with('$') {
+        let instead = matches!(reply.text, "closes" | "hangs");
+        if !known && !instead && !code.text.starts_with('$') {
             let (word, expected) = (
                 "sink answers".to_owned(),
-                "a reply, as 550 5.1.1 no such user",
+                "a reply, as 550 5.1.1 no such user; `closes` or `hangs`",
             );
             self.report(code.span(), What::BadDetail { word, expected });
             return None;

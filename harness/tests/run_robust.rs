@@ -1,0 +1,166 @@
+//! The runner against what can go wrong around it: each ends with its exit code, in words that say
+//! what to do, and never hangs. (Garbage and endless replies: `run_driver.rs`; a database that goes
+//! away: `databases.rs`.)
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rstest::rstest;
+
+fn vmailspec(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmailspec"));
+    command.args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    vmailspec(&["run", "--database", "embedded"])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    String::from_utf8_lossy(out).into_owned() + &String::from_utf8_lossy(err)
+}
+
+fn file(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+const SESSION: &str = "title   x
+start   connected
+
+MUST    seq.answers   rfc5321#4.2   every command is answered
+S: 220 within 1s
+C: EHLO client.example
+S: 250 within 1s
+C: MAIL FROM:<a@$sender>
+S: 250 within 1s
+C: RCPT TO:<address@$domain>
+S: 250 within 1s
+C: DATA
+S: 354 within 1s
+message
+S: 250 within 1s
+C: QUIT
+S: 221 within 1s
+";
+
+#[rstest]
+#[case("greeting", "220")]
+#[case("EHLO", "250")]
+#[case("MAIL", "250")]
+#[case("RCPT", "250")]
+#[case("DATA", "354")]
+#[case("CONTENT", "250")]
+fn a_target_that_falls_silent_is_exit_1_and_its_last_words_are_shown(
+    #[case] verb: &str,
+    #[case] code: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let case = file(folder.path(), "session.case", SESSION);
+    let wire = format!("after {verb} reply {code} => drop\nafter {verb} reply {code}- => drop\n");
+    let wire = file(folder.path(), "silent.wire", &wire);
+    let output = run(&["--scenarios", &case, "--wrong", &wire]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for part in [
+        format!("expected {code}"),
+        "there was nothing".into(),
+        "vmailspec run".into(),
+    ] {
+        assert!(text.contains(&part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn a_target_that_does_not_start_is_exit_3_and_its_own_words_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = file(folder.path(), "bad.cf", "smtpd_recipient_limit = many\n");
+    let output = run(&["--wrong", &wrong, "tutorial/data"]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(
+        text.contains("did not start") && text.contains("smtpd_recipient_limit = \"many\""),
+        "{text}"
+    );
+}
+
+/// Reads one line and goes, as `head -1` does.
+fn one_line(mut command: Command) -> (String, Option<i32>, String) {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut reader = BufReader::with_capacity(1, child.stdout.take().unwrap());
+    reader.read_line(&mut line).unwrap();
+    drop(reader);
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    (line, output.status.code(), told)
+}
+
+#[test]
+fn output_that_nobody_reads_to_its_end_changes_no_verdict() {
+    let held = vmailspec(&["run", "--database", "embedded", "tutorial/data"]);
+    let (line, code, told) = one_line(held);
+    assert!(line.starts_with("vmaild"), "{line}");
+    assert_eq!((code, told.as_str()), (Some(0), ""));
+
+    let folder = tempfile::tempdir().unwrap();
+    let text = SESSION.replace("S: 221", "S: 421");
+    let case = file(folder.path(), "session.case", &text);
+    let broken = vmailspec(&["run", "--database", "embedded", "--scenarios", &case]);
+    let (_, code, told) = one_line(broken);
+    assert_eq!((code, told.as_str()), (Some(1), ""));
+}
+
+#[rstest]
+#[case(&["list"])]
+#[case(&["coverage"])]
+#[case(&["run", "--list"])]
+#[case(&["explain", "relay.foreign-unauth"])]
+fn a_list_that_is_not_read_to_its_end_is_no_defect(#[case] arguments: &[&str]) {
+    let (line, code, told) = one_line(vmailspec(arguments));
+    assert!(!line.is_empty());
+    assert_eq!((code, told.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_exit_2_before_anything_runs() {
+    let output = run(&["--json", "/nonexistent/report.json", "tutorial/data"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(output.stdout.is_empty());
+    assert!(said(&output).contains("cannot write /nonexistent/report.json"));
+}
+
+#[test]
+fn two_runs_at_once_on_one_machine_do_not_meet() {
+    // With the tutorial's literal names, the strangers' addresses and targets of their own.
+    let cases = [
+        "tutorial/literal*",
+        "tutorial/relay",
+        "tutorial/next-hop-later",
+    ];
+    let start = || {
+        vmailspec(&["run", "--database", "embedded"])
+            .args(cases)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    for child in [start(), start()] {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    }
+}
