@@ -81,6 +81,26 @@ fn no_trick_of_a_stranger_makes_the_server_a_relay() {
 }
 
 #[test]
+fn what_means_something_in_sql_or_in_a_path_is_part_of_a_name() {
+    let server = Setup::new().start();
+    let mut client = server.greeted();
+    client.says("MAIL FROM:<friend@ext.example>", "250");
+    for local in [
+        "' OR '1'='1",
+        "'; DELETE FROM users; --",
+        "address'--",
+        "_ddress",
+        "..",
+        "../mydomain.com/address",
+        "address/",
+        "address ",
+    ] {
+        client.says(&format!("RCPT TO:<\"{local}\"@mydomain.com>"), "550 5.1.1");
+    }
+    client.says("RCPT TO:<address@mydomain.com>", "250");
+}
+
+#[test]
 fn a_user_who_has_authenticated_may_send_anywhere() {
     let server = Setup::new().start();
     let mut client = server.greeted();
