@@ -89,13 +89,20 @@ impl Lines {
 
     /// The next line with its end, or whatever there is when the stream is opaque; `None`: ended.
     async fn next(&mut self, shared: &Shared) -> io::Result<Option<Vec<u8>>> {
+        self.next_of(shared, usize::MAX).await
+    }
+
+    /// As `next`, but no more than `most` octets: a chunk (RFC 3030 §2) need not end with a line.
+    async fn next_of(&mut self, shared: &Shared, most: usize) -> io::Result<Option<Vec<u8>>> {
         loop {
             let opaque = with(shared, |dialogue| dialogue.opaque);
             if opaque && !self.buffer.is_empty() {
                 return Ok(Some(std::mem::take(&mut self.buffer)));
             }
-            if let Some(end) = self.buffer.iter().position(|&octet| octet == b'\n') {
-                return Ok(Some(self.buffer.drain(..=end).collect()));
+            let end = self.buffer.iter().position(|&octet| octet == b'\n');
+            let end = end.map_or(usize::MAX, |end| end + 1).min(most);
+            if end <= self.buffer.len() {
+                return Ok(Some(self.buffer.drain(..end).collect()));
             }
             // Room for everything that has come: a segment must not be read in parts.
             self.buffer.reserve(64 * 1024);
@@ -122,8 +129,16 @@ async fn commands(
         buffer: Vec::new(),
     };
     let mut segment = Vec::new();
-    while let Some(mut line) = lines.next(shared).await? {
+    let mut chunk = 0;
+    loop {
+        let most = if chunk > 0 { chunk } else { usize::MAX };
+        let Some(mut line) = lines.next_of(shared, most).await? else {
+            break;
+        };
         let (opaque, content) = with(shared, |dialogue| (dialogue.opaque, dialogue.content));
+        let in_chunk = chunk > 0;
+        chunk = chunk.saturating_sub(line.len());
+        let content = content || in_chunk;
         if opaque {
             to.write_all(&line).await?;
             continue;
@@ -146,7 +161,12 @@ async fn commands(
             line.splice(place, text);
         }
         if !dropped {
-            note(shared, content, &line);
+            if !in_chunk {
+                note(shared, content, &line);
+            }
+            if !content {
+                chunk = chunk_size(&line);
+            }
             segment.extend_from_slice(&line);
         }
         if !lines.has_more() {
@@ -156,6 +176,17 @@ async fn commands(
     }
     to.write_all(&segment).await?;
     to.shutdown().await
+}
+
+/// How many octets follow a command that are none.
+fn chunk_size(line: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(line);
+    let mut words = text.split_ascii_whitespace();
+    let is_chunk = words
+        .next()
+        .is_some_and(|verb| verb.eq_ignore_ascii_case("BDAT"));
+    let size = words.next().filter(|_| is_chunk);
+    size.and_then(|size| size.parse().ok()).unwrap_or(0)
 }
 
 fn is_ending(what: &What) -> bool {
