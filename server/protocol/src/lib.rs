@@ -15,6 +15,14 @@
 //! | `session` | the session: its states, what is true in each |
 //! | `xtext` | how ENVID=, ORCPT= and AUTH= are encoded (RFC 3461 §4) |
 #![no_std]
+// It reads hostile octets: no index, no sum and no cast that could panic or lie.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
 
 extern crate alloc;
 

@@ -1,9 +1,4 @@
 //! What holds for every input.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "what panics here is a failed test"
-)]
 mod common;
 
 use common::{Client, policy, settings};

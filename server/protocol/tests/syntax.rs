@@ -1,9 +1,4 @@
 //! What real Postfix answers to each command line, but for the deviations that are named here.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "what panics here is a failed test"
-)]
 mod common;
 
 use common::{Client, settings};
