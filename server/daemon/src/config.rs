@@ -4,6 +4,7 @@
 //! Every mistake is reported with file, line and what was expected; all of them at once.
 
 pub(crate) mod main_cf;
+pub mod manual;
 mod master_cf;
 pub mod mistake;
 pub mod params;

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::auth::Passwords;
-use crate::config::{Config, Mistake, Params, Service, params};
+use crate::config::{Config, Mistake, Params, Service, manual};
 use crate::connection::Port;
 use crate::delivery::smtp::Handshake;
 use crate::listener::{self, Bound, Crowd};
@@ -56,48 +56,7 @@ struct Arguments {
 enum Task {
     /// Look at the queue, or change it; the server may run meanwhile.
     #[command(subcommand)]
-    Queue(QueueTask),
-}
-
-#[derive(Debug, Subcommand)]
-enum QueueTask {
-    /// One line a message: id, size, arrival, sender; then its recipients and why they wait.
-    List,
-    /// The file of a message: envelope, content, what became of each recipient.
-    Show {
-        /// The queue id.
-        id: String,
-    },
-    /// Try everything now.
-    Flush,
-    /// Keep a message from being delivered until it is released.
-    Hold {
-        /// The queue id.
-        id: String,
-    },
-    /// Let a message that was held be delivered again.
-    Release {
-        /// The queue id.
-        id: String,
-    },
-    /// Remove a message; nobody is told.
-    Delete {
-        /// The queue id.
-        id: String,
-    },
-}
-
-impl From<QueueTask> for tool::Command {
-    fn from(task: QueueTask) -> Self {
-        match task {
-            QueueTask::List => Self::List,
-            QueueTask::Show { id } => Self::Show(id),
-            QueueTask::Flush => Self::Flush,
-            QueueTask::Hold { id } => Self::Hold(id),
-            QueueTask::Release { id } => Self::Release(id),
-            QueueTask::Delete { id } => Self::Delete(id),
-        }
-    }
+    Queue(tool::Command),
 }
 
 /// Runs the server with these arguments (the first is the program's name) until it is told to stop.
@@ -114,7 +73,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     if arguments.help_parameters {
-        let _ = io::stdout().lock().write_all(params::manual().as_bytes());
+        let _ = io::stdout().lock().write_all(manual::text().as_bytes());
         return ExitCode::SUCCESS;
     }
     let config = match Config::read(&arguments.config) {
@@ -134,7 +93,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if let Some(Task::Queue(task)) = arguments.task {
         let directory = &config.params.queue_directory;
-        return match tool::run(directory, &task.into(), &mut io::stdout().lock()) {
+        return match tool::run(directory, &task, &mut io::stdout().lock()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 let reason = format!("vmaild: queue in {}: {error}\n", directory.display());

@@ -1,5 +1,5 @@
 //! One row a parameter. From it come the field of `Params`, the default, the checks and the manual
-//! (`vmaild --help-parameters`).
+//! (MANUAL.md, `vmaild --help-parameters`).
 //!
 //! Three kinds of rows: honoured; of no consequence here, so passed over quietly; and not honoured,
 //! which is warned about where it is set. A name without a row is warned about as unknown.
@@ -80,18 +80,16 @@ pub enum TlsLevel {
     Encrypt,
 }
 
-/// What becomes of a parameter that somebody sets.
+/// What becomes of a parameter that is not honoured, when somebody sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It does what postconf(5) says.
-    Honoured,
     /// It changes nothing that `vmaild` does; the reason is the row's text.
     Irrelevant,
     /// It would change something, but does not; the row's text says what happens instead.
     NotHonoured,
 }
 
-/// One parameter.
+/// One parameter that is honoured.
 #[derive(Debug)]
 pub struct Row {
     /// Postfix's name, or one that begins with `vmaild_`.
@@ -102,27 +100,27 @@ pub struct Row {
     pub kind: &'static str,
     /// The least number or seconds.
     pub least: u64,
-    /// What it does, or why it does nothing.
+    /// What it does.
     pub what: &'static str,
-    /// What becomes of it.
-    pub status: Status,
+    /// What Postfix does otherwise; empty where nothing.
+    pub differs: &'static str,
 }
 
 macro_rules! parameters {
-    ($($name:ident: $kind:ty = $default:literal $(, at least $least:literal)?; $what:literal)*) => {
+    ($($name:ident: $kind:ty = $default:literal $(, at least $least:literal)?; $what:literal $(, but $differs:literal)?)*) => {
         /// The values of main.cf. One field a parameter, under Postfix's name.
         #[derive(Debug, Clone)]
         pub struct Params {
             $(#[doc = $what] pub $name: $kind,)*
         }
 
-        static HONOURED: &[Row] = &[$(Row {
+        pub(super) static HONOURED: &[Row] = &[$(Row {
             name: stringify!($name),
             default: $default,
             kind: <$kind as Value>::KIND,
             least: 0 $(+ $least)?,
             what: $what,
-            status: Status::Honoured,
+            differs: concat!("" $(, $differs)?),
         }),*];
 
         impl Params {
@@ -143,33 +141,33 @@ parameters! {
     smtpd_banner: String = "$myhostname ESMTP $mail_name"; "The greeting after 220."
     inet_interfaces: Interfaces = "all"; "The addresses on which services without a host listen: all, loopback-only, or a list."
     inet_protocols: Protocols = "all"; "all, ipv4 or ipv6."
-    mynetworks: Vec<Network> = "127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128"; "Clients that permit_mynetworks trusts."
+    mynetworks: Vec<Network> = "127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128"; "Clients that permit_mynetworks trusts.", but "the default has the machine's other addresses in it as well"
     mydestination: Maps = "$myhostname, localhost.$mydomain, localhost"; "Domains of the server itself: forwardings and postmaster only, for there are no system users here."
-    relay_domains: Maps = ""; "Domains, with those below them, for which mail is taken from everybody and passed on."
+    relay_domains: Maps = ""; "Domains, with those below them, for which mail is taken from everybody and passed on.", but "relay_recipient_maps says which recipients are taken; here all are"
     relayhost: String = ""; "The next hop of all mail that has none of its own."
-    recipient_delimiter: Option<char> = ""; "What separates user from extension: user+extension@domain."
+    recipient_delimiter: Option<char> = ""; "What separates user from extension: user+extension@domain.", but "several characters may be given"
     queue_directory: PathBuf = "/var/spool/postfix"; "Where mail waits."
     queue_minfree: u64 = "0"; "No mail is taken where fewer bytes are free for the queue; nor where it is less than one and a half of the largest message."
-    maillog_file: PathBuf = ""; "The log file; without it the log goes to standard error."
-    default_process_limit: usize = "100", at least 1; "Deliveries at once."
+    maillog_file: PathBuf = ""; "The log file; without it the log goes to standard error.", but "without it, syslog"
+    default_process_limit: usize = "100", at least 1; "Deliveries at once.", but "the processes of each service"
     virtual_alias_maps: Maps = ""; "Forwardings: an address to a list of addresses."
     virtual_alias_domains: Maps = "$virtual_alias_maps"; "Domains that have forwardings but no mailboxes."
     virtual_mailbox_domains: Maps = ""; "Domains whose mail is delivered here."
-    virtual_mailbox_maps: Maps = ""; "Mailboxes: an address to a folder below virtual_mailbox_base."
+    virtual_mailbox_maps: Maps = ""; "Mailboxes: an address to a folder below virtual_mailbox_base.", but "a path without a slash at its end is an mbox file; here mail for it is put off"
     virtual_mailbox_base: PathBuf = ""; "The folder in which all mailboxes are."
     virtual_uid_maps: Maps = ""; "The user that owns a mailbox; with static: also the user that vmaild becomes when root starts it."
     virtual_gid_maps: Maps = ""; "The group that owns a mailbox."
-    virtual_mailbox_limit: u64 = "51200000"; "The quota of a mailbox that virtual_mailbox_limit_maps does not list; 0 is none."
-    virtual_mailbox_limit_maps: Maps = ""; "Quotas: an address to a number of bytes."
-    virtual_mailbox_limit_override: bool = "no"; "A listed quota counts even where it is smaller than message_size_limit."
-    virtual_maildir_limit_message: String = "Sorry, the user's maildir has overdrawn his diskspace quota, please try again later"; "What a sender reads when a mailbox is full."
-    virtual_overquota_bounce: bool = "no"; "Mail for a full mailbox goes back at once, rather than being tried again."
-    virtual_create_maildirsize: bool = "no"; "Keep the maildirsize file of Maildir++."
-    virtual_mailbox_extended: bool = "$virtual_maildir_extended"; "Maildir++: names of messages carry their size."
-    virtual_maildir_extended: bool = "no"; "The later name of virtual_mailbox_extended."
+    virtual_mailbox_limit: u64 = "51200000"; "The quota of a mailbox that virtual_mailbox_limit_maps does not list; 0 is none.", but "the size of an mbox file; the quota of a Maildir only with the VDA patch"
+    virtual_mailbox_limit_maps: Maps = ""; "Quotas: an address to a number of bytes.", but "only with the VDA quota patch"
+    virtual_mailbox_limit_override: bool = "no"; "A listed quota counts even where it is smaller than message_size_limit.", but "only with the VDA quota patch"
+    virtual_maildir_limit_message: String = "Sorry, the user's maildir has overdrawn his diskspace quota, please try again later"; "What a sender reads when a mailbox is full.", but "only with the VDA quota patch"
+    virtual_overquota_bounce: bool = "no"; "Mail for a full mailbox goes back at once, rather than being tried again.", but "only with the VDA quota patch"
+    virtual_create_maildirsize: bool = "no"; "Keep the maildirsize file of Maildir++.", but "only with the VDA quota patch"
+    virtual_mailbox_extended: bool = "$virtual_maildir_extended"; "Maildir++: names of messages carry their size.", but "only with the VDA quota patch"
+    virtual_maildir_extended: bool = "no"; "The later name of virtual_mailbox_extended.", but "only with the VDA quota patch"
     virtual_alias_expansion_limit: usize = "1000", at least 1; "Addresses that one recipient may become."
     virtual_alias_recursion_limit: usize = "1000", at least 1; "Forwardings that may follow each other."
-    transport_maps: Maps = ""; "Next hops: an address, domain, .parent domain or * to transport:nexthop."
+    transport_maps: Maps = ""; "Next hops: an address, domain, .parent domain or * to transport:nexthop.", but "a value may have several next hops; here that puts the mail off"
     message_size_limit: u64 = "10240000"; "The largest message in bytes; 0 is no limit."
     bounce_size_limit: u64 = "50000", at least 1; "How much of a message a failure notice returns."
     hopcount_limit: usize = "50", at least 1; "Received headers after which a message loops."
@@ -188,14 +186,14 @@ parameters! {
     smtp_data_xfer_timeout: Duration = "180s", at least 1; "How long a piece of a message may take."
     smtp_data_done_timeout: Duration = "600s", at least 1; "How long a next hop may take for the end of a message."
     smtp_quit_timeout: Duration = "300s", at least 1; "How long a next hop may take for QUIT."
-    smtp_tls_security_level: TlsLevel = ""; "none; may: TLS to next hops that offer it; encrypt: only to these. Certificates are not verified."
+    smtp_tls_security_level: TlsLevel = ""; "none; may: TLS to next hops that offer it; encrypt: only to these. Certificates are not verified.", but "more levels: dane, verify, secure, fingerprint"
     smtp_destination_recipient_limit: usize = "50", at least 1; "Recipients of one transaction with a next hop."
     smtpd_client_restrictions: Vec<Restriction> = ""; "Asked first, at RCPT, VRFY and ETRN."
     smtpd_helo_restrictions: Vec<Restriction> = ""; "Asked second, at RCPT and VRFY."
     smtpd_sender_restrictions: Vec<Restriction> = ""; "Asked third, at RCPT and VRFY."
     smtpd_relay_restrictions: Vec<Restriction> = "permit_mynetworks, permit_sasl_authenticated, defer_unauth_destination"; "Asked fourth: who may send to other domains."
-    smtpd_recipient_restrictions: Vec<Restriction> = ""; "Asked last: which recipients are taken."
-    smtpd_delay_reject: bool = "yes"; "Restrictions are asked at RCPT. Only yes is supported."
+    smtpd_recipient_restrictions: Vec<Restriction> = ""; "Asked last: which recipients are taken.", but "many more restrictions; here they are mistakes at start"
+    smtpd_delay_reject: bool = "yes"; "Restrictions are asked at RCPT. Only yes.", but "no is possible"
     smtpd_reject_unlisted_recipient: bool = "yes"; "Refuse recipients that do not exist."
     smtpd_helo_required: bool = "no"; "No MAIL before EHLO or HELO."
     smtpd_recipient_limit: usize = "1000", at least 1; "Recipients of one message."
@@ -209,11 +207,11 @@ parameters! {
     smtpd_client_connection_count_limit: usize = "50"; "Connections of one client outside mynetworks; 0 is no limit."
     line_length_limit: usize = "2048", at least 512; "Longer command lines are cut."
     smtpd_sasl_auth_enable: bool = "no"; "Offer AUTH."
-    smtpd_sasl_type: String = "cyrus"; "Only cyrus: its files are read, the work is done here."
+    smtpd_sasl_type: String = "cyrus"; "Only cyrus: its files are read, the work is done here.", but "dovecot as well"
     smtpd_sasl_path: String = "smtpd"; "The name of the file in cyrus_sasl_config_path, without .conf."
     cyrus_sasl_config_path: PathBuf = "sasl"; "The folder of smtpd.conf."
     smtpd_sasl_local_domain: String = ""; "Appended to user names without a domain."
-    smtpd_sasl_security_options: String = "noanonymous"; "noplaintext: no AUTH in clear; noanonymous is always so."
+    smtpd_sasl_security_options: String = "noanonymous"; "noplaintext: no AUTH in clear; noanonymous is always so.", but "noactive, nodictionary, mutual_auth and forward_secrecy as well"
     smtpd_sasl_tls_security_options: String = "$smtpd_sasl_security_options"; "The same under TLS; noplaintext leaves no mechanism there."
     broken_sasl_auth_clients: bool = "no"; "Offer AUTH=PLAIN LOGIN as well."
     smtpd_use_tls: bool = "no"; "As smtpd_tls_security_level = may, where that is not set."
@@ -221,10 +219,10 @@ parameters! {
     smtpd_tls_wrappermode: bool = "no"; "TLS from the first byte (port 465)."
     smtpd_tls_auth_only: bool = "no"; "No AUTH without TLS."
     smtpd_tls_cert_file: PathBuf = ""; "The certificate and its chain, PEM. Without it there is no TLS."
-    smtpd_tls_key_file: PathBuf = "$smtpd_tls_cert_file"; "The certificate's key, PEM."
-    vmaild_lookup_time_limit: Duration = "3s", at least 1; "How long a database may take for an answer (not Postfix's)."
-    vmaild_session_limit: usize = "1000", at least 1; "Sessions at once on all ports (not Postfix's: there default_process_limit does it)."
-    vmaild_drain_time: Duration = "10s"; "How long transactions may go on after SIGTERM (not Postfix's)."
+    smtpd_tls_key_file: PathBuf = "$smtpd_tls_cert_file"; "The certificate's key, PEM.", but "a key that is encrypted cannot be read"
+    vmaild_lookup_time_limit: Duration = "3s", at least 1; "How long a database may take for an answer.", but "does not have it; a lookup takes what the database's library allows"
+    vmaild_session_limit: usize = "1000", at least 1; "Sessions at once on all ports.", but "does not have it; default_process_limit does it"
+    vmaild_drain_time: Duration = "10s"; "How long transactions may go on after SIGTERM.", but "does not have it; each process ends when its client is done"
 }
 
 impl Params {
@@ -247,162 +245,230 @@ impl Params {
     }
 }
 
-const fn irrelevant(name: &'static str, what: &'static str) -> Row {
-    Row {
-        name,
-        default: "",
-        kind: "",
-        least: 0,
-        what,
-        status: Status::Irrelevant,
-    }
-}
-
-const fn not_honoured(name: &'static str, what: &'static str) -> Row {
-    Row {
-        name,
-        default: "",
-        kind: "",
-        least: 0,
-        what,
-        status: Status::NotHonoured,
-    }
-}
-
-const NO_LOCAL: &str = "there is no delivery to system users here";
-const NO_PROGRAM: &str = "Postfix's own programs are not used";
-const NO_CACHE: &str = "TLS sessions are kept in memory";
-const SQL_IS_SHARED: &str = "database connections are always shared";
-const NO_FILTER: &str = "no filter is asked; mail goes on unfiltered";
-const NO_REWRITING: &str = "addresses and headers are not rewritten";
-
-static OTHERS: &[Row] = &[
-    irrelevant("alias_database", NO_LOCAL),
-    irrelevant("alias_maps", NO_LOCAL),
-    irrelevant(
-        "append_dot_mydomain",
+/// What somebody may set though it is not honoured: what becomes of it, why, and the names.
+pub(super) static OTHERS: &[(Status, &str, &[&str])] = &[
+    (
+        Status::Irrelevant,
+        "there is no delivery to system users here",
+        &[
+            "alias_database",
+            "alias_maps",
+            "biff",
+            "home_mailbox",
+            "local_recipient_maps",
+            "local_transport",
+            "mail_spool_directory",
+            "mailbox_command",
+            "mailbox_size_limit",
+        ],
+    ),
+    (
+        Status::Irrelevant,
         "mail submitted by system users is not handled here",
+        &["append_dot_mydomain"],
     ),
-    irrelevant("biff", NO_LOCAL),
-    irrelevant("command_directory", NO_PROGRAM),
-    irrelevant("compatibility_level", "there is one level of behaviour"),
-    irrelevant("config_directory", "it is what --config says"),
-    irrelevant("daemon_directory", NO_PROGRAM),
-    irrelevant("data_directory", "nothing is kept outside queue_directory"),
-    irrelevant("debug_peer_level", NO_PROGRAM),
-    irrelevant("debugger_command", NO_PROGRAM),
-    irrelevant("home_mailbox", NO_LOCAL),
-    irrelevant("html_directory", NO_PROGRAM),
-    irrelevant("local_recipient_maps", NO_LOCAL),
-    irrelevant("local_transport", NO_LOCAL),
-    irrelevant(
-        "mail_owner",
+    (
+        Status::Irrelevant,
+        "Postfix's own programs are not used",
+        &[
+            "command_directory",
+            "daemon_directory",
+            "debug_peer_level",
+            "debugger_command",
+            "html_directory",
+            "mailq_path",
+            "manpage_directory",
+            "meta_directory",
+            "newaliases_path",
+            "readme_directory",
+            "sample_directory",
+            "sendmail_path",
+            "setgid_group",
+            "shlib_directory",
+        ],
+    ),
+    (
+        Status::Irrelevant,
+        "there is one level of behaviour",
+        &["compatibility_level"],
+    ),
+    (
+        Status::Irrelevant,
+        "it is what --config says",
+        &["config_directory"],
+    ),
+    (
+        Status::Irrelevant,
+        "nothing is kept outside queue_directory",
+        &["data_directory"],
+    ),
+    (
+        Status::Irrelevant,
         "with static: tables, virtual_uid_maps says who vmaild runs as",
+        &["mail_owner"],
     ),
-    irrelevant("mail_spool_directory", NO_LOCAL),
-    irrelevant("mailbox_command", NO_LOCAL),
-    irrelevant("mailbox_size_limit", NO_LOCAL),
-    irrelevant("mailq_path", NO_PROGRAM),
-    irrelevant("manpage_directory", NO_PROGRAM),
-    irrelevant("meta_directory", NO_PROGRAM),
-    irrelevant("milter_macro_daemon_name", "no milter is asked"),
-    irrelevant("newaliases_path", NO_PROGRAM),
-    irrelevant(
-        "notify_classes",
+    (
+        Status::Irrelevant,
+        "no milter is asked",
+        &["milter_macro_daemon_name"],
+    ),
+    (
+        Status::Irrelevant,
         "nobody is notified of what goes wrong; the log says it",
+        &["notify_classes"],
     ),
-    irrelevant("proxy_read_maps", SQL_IS_SHARED),
-    irrelevant("proxy_write_maps", SQL_IS_SHARED),
-    irrelevant("readme_directory", NO_PROGRAM),
-    irrelevant("sample_directory", NO_PROGRAM),
-    irrelevant("sendmail_path", NO_PROGRAM),
-    irrelevant("setgid_group", NO_PROGRAM),
-    irrelevant("shlib_directory", NO_PROGRAM),
-    irrelevant(
-        "smtp_tls_CAfile",
+    (
+        Status::Irrelevant,
+        "database connections are always shared",
+        &["proxy_read_maps", "proxy_write_maps"],
+    ),
+    (
+        Status::Irrelevant,
         "certificates of next hops are not verified",
+        &["smtp_tls_CAfile", "smtp_tls_CApath"],
     ),
-    irrelevant(
-        "smtp_tls_CApath",
-        "certificates of next hops are not verified",
+    (
+        Status::Irrelevant,
+        "TLS sessions are kept in memory",
+        &[
+            "smtp_tls_session_cache_database",
+            "smtpd_tls_session_cache_database",
+        ],
     ),
-    irrelevant("smtp_tls_session_cache_database", NO_CACHE),
-    irrelevant("smtpd_tls_session_cache_database", NO_CACHE),
-    irrelevant("smtp_use_tls", "smtp_tls_security_level decides"),
-    irrelevant("syslog_name", "the log says postfix/smtpd and the like"),
-    irrelevant("unknown_local_recipient_reject_code", "it is 550"),
-    irrelevant(
-        "virtual_minimum_uid",
+    (
+        Status::Irrelevant,
+        "smtp_tls_security_level decides",
+        &["smtp_use_tls"],
+    ),
+    (
+        Status::Irrelevant,
+        "the log says postfix/smtpd and the like",
+        &["syslog_name"],
+    ),
+    (
+        Status::Irrelevant,
+        "it is 550",
+        &["unknown_local_recipient_reject_code"],
+    ),
+    (
+        Status::Irrelevant,
         "mailboxes belong to whom virtual_uid_maps says",
+        &["virtual_minimum_uid"],
     ),
-    irrelevant(
-        "smtpd_tls_loglevel",
+    (
+        Status::Irrelevant,
         "the log says of each session whether it had TLS",
+        &["smtpd_tls_loglevel"],
     ),
-    irrelevant("smtpd_tls_received_header", "Received always says it"),
-    not_honoured("always_bcc", "no copies are sent"),
-    not_honoured("body_checks", NO_FILTER),
-    not_honoured("canonical_maps", NO_REWRITING),
-    not_honoured("content_filter", NO_FILTER),
-    not_honoured("default_transport", "mail for other domains goes by smtp"),
-    not_honoured("disable_vrfy_command", "VRFY answers as RCPT would"),
-    not_honoured("header_checks", NO_FILTER),
-    not_honoured("luser_relay", NO_LOCAL),
-    not_honoured("masquerade_domains", NO_REWRITING),
-    not_honoured("non_smtpd_milters", NO_FILTER),
-    not_honoured("recipient_bcc_maps", "no copies are sent"),
-    not_honoured("recipient_canonical_maps", NO_REWRITING),
-    not_honoured(
-        "relay_recipient_maps",
+    (
+        Status::Irrelevant,
+        "Received always says it",
+        &["smtpd_tls_received_header"],
+    ),
+    (
+        Status::NotHonoured,
+        "no copies are sent",
+        &["always_bcc", "recipient_bcc_maps", "sender_bcc_maps"],
+    ),
+    (
+        Status::NotHonoured,
+        "no filter is asked; mail goes on unfiltered",
+        &[
+            "body_checks",
+            "content_filter",
+            "header_checks",
+            "non_smtpd_milters",
+            "smtpd_milters",
+        ],
+    ),
+    (
+        Status::NotHonoured,
+        "addresses and headers are not rewritten",
+        &[
+            "canonical_maps",
+            "masquerade_domains",
+            "recipient_canonical_maps",
+            "sender_canonical_maps",
+        ],
+    ),
+    (
+        Status::NotHonoured,
+        "mail for other domains goes by smtp",
+        &["default_transport"],
+    ),
+    (
+        Status::NotHonoured,
+        "VRFY answers as RCPT would",
+        &["disable_vrfy_command"],
+    ),
+    (
+        Status::NotHonoured,
+        "there is no delivery to system users here",
+        &["luser_relay"],
+    ),
+    (
+        Status::NotHonoured,
         "every recipient in relay_domains is taken",
+        &["relay_recipient_maps"],
     ),
-    not_honoured("relay_transport", "mail for relay_domains goes by smtp"),
-    not_honoured("relocated_maps", "recipients that moved are unknown"),
-    not_honoured("sender_bcc_maps", "no copies are sent"),
-    not_honoured("sender_canonical_maps", NO_REWRITING),
-    not_honoured("smtp_sasl_auth_enable", "no login is made at next hops"),
-    not_honoured("smtp_sasl_password_maps", "no login is made at next hops"),
-    not_honoured(
-        "smtpd_data_restrictions",
+    (
+        Status::NotHonoured,
+        "mail for relay_domains goes by smtp",
+        &["relay_transport"],
+    ),
+    (
+        Status::NotHonoured,
+        "recipients that moved are unknown",
+        &["relocated_maps"],
+    ),
+    (
+        Status::NotHonoured,
+        "no login is made at next hops",
+        &["smtp_sasl_auth_enable", "smtp_sasl_password_maps"],
+    ),
+    (
+        Status::NotHonoured,
         "restrictions are asked at RCPT only",
+        &["smtpd_data_restrictions", "smtpd_end_of_data_restrictions"],
     ),
-    not_honoured(
-        "smtpd_end_of_data_restrictions",
-        "restrictions are asked at RCPT only",
-    ),
-    not_honoured(
-        "smtpd_etrn_restrictions",
+    (
+        Status::NotHonoured,
         "ETRN asks smtpd_client_restrictions only",
+        &["smtpd_etrn_restrictions"],
     ),
-    not_honoured("smtpd_milters", NO_FILTER),
-    not_honoured(
-        "smtpd_sender_login_maps",
+    (
+        Status::NotHonoured,
         "a user may send under any address",
+        &["smtpd_sender_login_maps"],
     ),
-    not_honoured("smtpd_tls_mandatory_protocols", "TLS is 1.2 or 1.3"),
-    not_honoured("smtpd_tls_protocols", "TLS is 1.2 or 1.3"),
-    not_honoured(
-        "virtual_transport",
+    (
+        Status::NotHonoured,
+        "TLS is 1.2 or 1.3",
+        &["smtpd_tls_mandatory_protocols", "smtpd_tls_protocols"],
+    ),
+    (
+        Status::NotHonoured,
         "mail for virtual_mailbox_domains goes into Maildirs",
+        &["virtual_transport"],
     ),
 ];
 
-/// The row of a parameter.
+/// The row of a parameter that is honoured.
 pub(crate) fn row(name: &str) -> Option<&'static Row> {
-    HONOURED.iter().chain(OTHERS).find(|row| row.name == name)
+    HONOURED.iter().find(|row| row.name == name)
 }
 
 /// Warns of everything set in `settings` that does nothing.
 pub(super) fn report_unhonoured(settings: &Settings, warnings: &mut Vec<Mistake>) {
     let all = settings.sorted();
     for (name, setting) in &all {
-        let text = match row(name) {
-            Some(Row {
-                status: Status::Honoured | Status::Irrelevant,
-                ..
-            }) => continue,
+        if row(name).is_some() {
+            continue;
+        }
+        let text = match OTHERS.iter().find(|(.., names)| names.contains(name)) {
+            Some((Status::Irrelevant, ..)) => continue,
             Some(_) if setting.text.is_empty() => continue,
-            Some(row) => format!("{name} is not honoured: {}", row.what),
+            Some((_, why, _)) => format!("{name} is not honoured: {why}"),
             // An administrator's own name is there for others to refer to.
             None if all.iter().any(|(_, other)| refers_to(&other.text, name)) => continue,
             None => format!(
@@ -419,30 +485,4 @@ fn refers_to(text: &str, name: &str) -> bool {
         let after = text[at + name.len()..].chars().next();
         before.ends_with('$') && !after.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
     })
-}
-
-/// The manual of all parameters, as text.
-#[must_use]
-pub fn manual() -> String {
-    let mut text =
-        vec!["Parameters of main.cf that are honoured, with type and default:\n".to_owned()];
-    text.extend(HONOURED.iter().map(|row| {
-        format!(
-            "{} ({}; {:?})\n    {}",
-            row.name, row.kind, row.default, row.what
-        )
-    }));
-    for (status, title) in [
-        (Status::NotHonoured, "Warned about where they are set:"),
-        (
-            Status::Irrelevant,
-            "Passed over, because they change nothing here:",
-        ),
-    ] {
-        text.push(format!("\n{title}\n"));
-        let rows = OTHERS.iter().filter(|row| row.status == status);
-        text.extend(rows.map(|row| format!("{}: {}", row.name, row.what)));
-    }
-    text.push(String::new());
-    text.join("\n")
 }

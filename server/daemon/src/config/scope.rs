@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::main_cf::{Settings, expand};
 use super::mistake::{Mistake, Place};
-use super::params::{self, Params, Row, Status};
+use super::params::{self, Params, Row};
 use super::values::Value;
 use crate::tables::source::Tables;
 
@@ -93,9 +93,7 @@ impl<'a> Scope<'a> {
                         .to_owned(),
                 )
             }
-            _ => params::row(name)
-                .filter(|row| row.status == Status::Honoured)
-                .map(|row| row.default.to_owned()),
+            _ => params::row(name).map(|row| row.default.to_owned()),
         }
     }
 }

@@ -228,6 +228,24 @@ fn default_route(params: &Params, mailbox: &Mailbox, class: Class) -> Route {
     }
 }
 
+/// The transports that a row of transport_maps may name, for the manual: what is not here is unknown.
+pub(crate) const TRANSPORTS: [(&str, &str); 5] = [
+    (
+        "smtp",
+        "By SMTP to the next hop: `host` or `domain` (its mail exchangers), `[host]` (that host), each with `:port`; without one, to the recipient's domain.",
+    ),
+    ("relay", "The same as smtp."),
+    (
+        "virtual",
+        "Into the recipient's Maildir; a next hop does not count.",
+    ),
+    (
+        "error",
+        "Back to the sender, with the text behind the colon, which may begin with a status: `error:5.1.2 no such domain`.",
+    ),
+    ("discard", "Nowhere, as if it had been delivered."),
+];
+
 /// A value of transport_maps for an address in `domain`, whose mail goes by `default` otherwise.
 fn parse(value: &str, default: &Route, domain: &str) -> Route {
     let unknown = || Route::Unknown(value.to_owned());
@@ -240,6 +258,9 @@ fn parse(value: &str, default: &Route, domain: &str) -> Route {
         },
         hop => next_hop(hop).map_or_else(unknown, |(nexthop, port)| Route::Smtp { nexthop, port }),
     };
+    if !transport.is_empty() && !TRANSPORTS.iter().any(|(name, _)| *name == transport) {
+        return unknown();
+    }
     match transport {
         "" if hop.is_empty() => default.clone(),
         "" => match default {
@@ -398,15 +419,5 @@ mod tests {
             parse(value, &Route::Mailbox, "mydomain.com"),
             Route::Mailbox
         );
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_value_makes_the_parser_panic(value in "\\PC{0,40}", hop in "smtp:[a-z\\[\\]:0-9., ]{0,20}") {
-            for value in [value, hop] {
-                let _ = parse(&value, &Route::Mailbox, "d");
-                let _ = status_and_text(&value, '5');
-            }
-        }
     }
 }

@@ -5,43 +5,44 @@
 
 use std::str::FromStr;
 
-/// One entry of a list of restrictions.
+/// One entry of a list of restrictions; `NAMES` says what each does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "NAMES says it")]
 pub enum Restriction {
-    /// The client is in mynetworks: permit.
     PermitMynetworks,
-    /// The client has authenticated: permit.
     PermitSaslAuthenticated,
-    /// The recipient's mail is neither delivered here nor relayed for everybody: refuse.
     RejectUnauthDestination,
-    /// The same, as a temporary refusal.
     DeferUnauthDestination,
-    /// Permit.
     Permit,
-    /// Refuse.
     Reject,
-    /// Refuse temporarily.
     Defer,
 }
 
-/// All restrictions, under Postfix's names.
-const NAMES: [(&str, Restriction); 7] = [
-    ("permit_mynetworks", Restriction::PermitMynetworks),
+/// All restrictions, under Postfix's names, with what they do for the manual.
+pub(crate) const NAMES: [(&str, Restriction, &str); 7] = [
+    (
+        "permit_mynetworks",
+        Restriction::PermitMynetworks,
+        "Permit clients in mynetworks.",
+    ),
     (
         "permit_sasl_authenticated",
         Restriction::PermitSaslAuthenticated,
+        "Permit clients that have authenticated.",
     ),
     (
         "reject_unauth_destination",
         Restriction::RejectUnauthDestination,
+        "Refuse recipients whose mail is neither delivered here nor relayed for everybody: 554 5.7.1.",
     ),
     (
         "defer_unauth_destination",
         Restriction::DeferUnauthDestination,
+        "The same, for now: 454 4.7.1.",
     ),
-    ("permit", Restriction::Permit),
-    ("reject", Restriction::Reject),
-    ("defer", Restriction::Defer),
+    ("permit", Restriction::Permit, "Permit."),
+    ("reject", Restriction::Reject, "Refuse."),
+    ("defer", Restriction::Defer, "Refuse for now."),
 ];
 
 impl FromStr for Restriction {
@@ -50,11 +51,13 @@ impl FromStr for Restriction {
     fn from_str(text: &str) -> Result<Self, String> {
         let found = NAMES
             .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(text));
-        found.map(|(_, restriction)| *restriction).ok_or_else(|| {
-            let names = NAMES.map(|(name, _)| name).join(", ");
-            format!("unknown restriction {text:?}, expected {names}")
-        })
+            .find(|(name, ..)| name.eq_ignore_ascii_case(text));
+        found
+            .map(|(_, restriction, _)| *restriction)
+            .ok_or_else(|| {
+                let names = NAMES.map(|(name, ..)| name).join(", ");
+                format!("unknown restriction {text:?}, expected {names}")
+            })
     }
 }
 

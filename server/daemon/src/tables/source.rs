@@ -13,17 +13,58 @@ use super::{Kind, Table};
 use crate::config::main_cf::{Settings, words};
 use crate::config::mistake::{Mistake, Place};
 
-/// Keys of a table file that both database types know.
-const QUERY_KEYS: [&str; 7] = [
-    "query",
-    "table",
-    "select_field",
-    "where_field",
-    "additional_conditions",
-    "result_format",
-    "expansion_limit",
+/// The table types, for the manual: what is not here is a mistake.
+pub(crate) const TYPES: [(&str, &str); 5] = [
+    (
+        "mysql",
+        "A query of a MySQL or MariaDB database, described by a file: `mysql:/etc/postfix/x.cf`.",
+    ),
+    (
+        "sqlite",
+        "A query of a SQLite database, described by a file (the database that needs no server).",
+    ),
+    ("static", "One value for every key: `static:5000`."),
+    (
+        "inline",
+        "Rows in main.cf itself: `inline:{ key=value, { key = value with blanks } }`.",
+    ),
+    (
+        "proxy",
+        "In front of one of the others; it changes nothing, for connections are always shared.",
+    ),
 ];
-const MYSQL_KEYS: [&str; 4] = ["hosts", "user", "password", "dbname"];
+/// Keys of a table file that both database types know, with what they mean.
+pub(crate) const QUERY_KEYS: [(&str, &str); 7] = [
+    (
+        "query",
+        "The query; `%s` is the key, `%u` and `%d` its user and domain, `%%` a percent sign. They are bound as values, never pasted into the text.",
+    ),
+    ("table", "Without query: the table,"),
+    (
+        "select_field",
+        "the column or expression that is the value,",
+    ),
+    ("where_field", "the column that is the key,"),
+    (
+        "additional_conditions",
+        "and what follows in the WHERE clause: `AND enabled = 1`.",
+    ),
+    ("result_format", "Only `%s`."),
+    (
+        "expansion_limit",
+        "Taken and not used: all rows of a key count.",
+    ),
+];
+pub(crate) const MYSQL_KEYS: [(&str, &str); 4] = [
+    (
+        "hosts",
+        "Servers that are tried in turn: `host`, `host:port`, `unix:/path`; localhost if it is missing.",
+    ),
+    ("user", "Who logs in."),
+    ("password", "The user's password."),
+    ("dbname", "The database."),
+];
+pub(crate) const SQLITE_KEYS: [(&str, &str); 1] = [("dbpath", "The database file.")];
 /// Keys that change what is found, so that they must not be passed over.
 const UNSUPPORTED_KEYS: [&str; 4] = [
     "domain",
@@ -66,8 +107,10 @@ impl Tables {
         if let Some(table) = self.open.get(spec) {
             return Ok(Some(Arc::clone(table)));
         }
-        let expected =
-            "expected mysql:, sqlite:, static:, inline: or proxy: in front of one of them";
+        let expected = format!(
+            "expected {}",
+            TYPES.map(|(name, _)| format!("{name}:")).join(", ")
+        );
         let (kind, name) = spec
             .split_once(':')
             .ok_or_else(|| format!("{spec:?} is no type:table, {expected}"))?;
@@ -156,7 +199,7 @@ impl Tables {
         settings: &Settings,
         mistakes: &mut Vec<Mistake>,
     ) -> Option<sqlite::Table> {
-        check_keys(settings, &["dbpath"], mistakes);
+        check_keys(settings, &SQLITE_KEYS, mistakes);
         let Some(path) = settings.get("dbpath") else {
             mistakes.push(Mistake::new(
                 &Place::file(file),
@@ -177,7 +220,12 @@ impl Tables {
     }
 }
 
-fn check_keys(settings: &Settings, known: &[&str], mistakes: &mut Vec<Mistake>) {
+fn check_keys(settings: &Settings, own: &[(&str, &str)], mistakes: &mut Vec<Mistake>) {
+    let known: Vec<&str> = own
+        .iter()
+        .chain(&QUERY_KEYS)
+        .map(|(name, _)| *name)
+        .collect();
     for (name, setting) in settings.sorted() {
         if UNSUPPORTED_KEYS.contains(&name) {
             mistakes.push(Mistake::new(
@@ -189,8 +237,8 @@ fn check_keys(settings: &Settings, known: &[&str], mistakes: &mut Vec<Mistake>) 
                 &setting.place,
                 format!("result_format = {}, expected %s", setting.text),
             ));
-        } else if !known.contains(&name) && !QUERY_KEYS.contains(&name) {
-            let expected = [known, &QUERY_KEYS].concat().join(", ");
+        } else if !known.contains(&name) {
+            let expected = known.join(", ");
             mistakes.push(Mistake::new(
                 &setting.place,
                 format!("unknown key {name}, expected {expected}"),
