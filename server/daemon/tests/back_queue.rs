@@ -175,19 +175,24 @@ async fn a_message_on_hold_waits_until_it_is_released() {
         .unwrap();
     eventually(|| back.listing().contains("refused").then_some(())).await;
     let queue = back.folder.path().join("queue");
-    run(&queue, &Command::Hold(id.clone()), &mut Vec::new()).unwrap();
+    run(&queue, &Command::Hold { id: id.clone() }, &mut Vec::new()).unwrap();
     let back = back.restart().await;
     assert!(
         back.listing().contains(&format!("{id}! ")),
         "{}",
         back.listing()
     );
-    run(&queue, &Command::Release(id.clone()), &mut Vec::new()).unwrap();
+    run(
+        &queue,
+        &Command::Release { id: id.clone() },
+        &mut Vec::new(),
+    )
+    .unwrap();
     eventually(|| (!back.listing().contains('!')).then_some(())).await;
     let mut shown = Vec::new();
-    run(&queue, &Command::Show(id.clone()), &mut shown).unwrap();
+    run(&queue, &Command::Show { id: id.clone() }, &mut shown).unwrap();
     assert!(String::from_utf8(shown).unwrap().contains("\nhello\n"));
-    run(&queue, &Command::Delete(id), &mut Vec::new()).unwrap();
+    run(&queue, &Command::Delete { id }, &mut Vec::new()).unwrap();
     assert_eq!(back.listing(), "Mail queue is empty\n");
 }
 
@@ -199,7 +204,7 @@ fn only_an_id_is_an_id(#[case] id: &str) {
     let folder = tempfile::tempdir().unwrap();
     let error = run(
         folder.path(),
-        &Command::Delete(id.to_owned()),
+        &Command::Delete { id: id.to_owned() },
         &mut Vec::new(),
     );
     assert!(error.unwrap_err().to_string().contains("is no queue id"));

@@ -12,21 +12,33 @@ use super::file::{self, State};
 use super::schedule::TRIGGER;
 use super::zoned;
 
-/// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What to do, as the command line has it.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
 pub enum Command {
-    /// One line a message.
+    /// One line a message: id, size, arrival, sender; then its recipients and why they wait.
     List,
-    /// A message's file, as it is.
-    Show(String),
-    /// Everything is tried now.
+    /// The file of a message: envelope, content, what became of each recipient.
+    Show {
+        /// The queue id.
+        id: String,
+    },
+    /// Try everything now.
     Flush,
-    /// Not delivered until it is released.
-    Hold(String),
-    /// Delivered again.
-    Release(String),
-    /// Gone, without a notice.
-    Delete(String),
+    /// Keep a message from being delivered until it is released.
+    Hold {
+        /// The queue id.
+        id: String,
+    },
+    /// Let a message that was held be delivered again.
+    Release {
+        /// The queue id.
+        id: String,
+    },
+    /// Remove a message; nobody is told.
+    Delete {
+        /// The queue id.
+        id: String,
+    },
 }
 
 /// Does it to the queue in `directory` (postconf(5) queue_directory) and writes to `out` what there
@@ -34,17 +46,17 @@ pub enum Command {
 pub fn run(directory: &Path, command: &Command, out: &mut dyn Write) -> io::Result<()> {
     match command {
         Command::List => list(directory, out),
-        Command::Show(id) => {
+        Command::Show { id } => {
             let mut file = File::open(find(directory, id)?)?;
             io::copy(&mut file, out).map(drop)
         }
         Command::Flush => trigger(directory),
-        Command::Hold(id) => rename(directory, id, "active", "hold"),
-        Command::Release(id) => {
+        Command::Hold { id } => rename(directory, id, "active", "hold"),
+        Command::Release { id } => {
             rename(directory, id, "hold", "active")?;
             trigger(directory)
         }
-        Command::Delete(id) => fs::remove_file(find(directory, id)?),
+        Command::Delete { id } => fs::remove_file(find(directory, id)?),
     }
 }
 
