@@ -16,6 +16,7 @@
 //! | `queue` | a message on disk from its 250 until nothing is left to do |
 //! | `delivery` | Maildir, quota, next hop, bounce |
 //! | `privileges` | from root to the user that owns the mailboxes |
+//! | `fuzz` | what holds for any input; only for cargo-fuzz and tests |
 //! | `log` | log lines as Postfix writes them |
 //! | `server` | the parts put together; start, reload, drain |
 
@@ -24,6 +25,8 @@ pub mod auth;
 pub mod config;
 pub mod connection;
 pub mod delivery;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod listener;
 pub mod log;
 pub mod message;

@@ -251,7 +251,6 @@ fn header_name(line: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
@@ -302,22 +301,5 @@ mod tests {
         let long = [b"X: ".as_slice(), &vec![b'x'; 300_000], b"\r\n\r\nbody\r\n"].concat();
         let expected = [b"X: ".as_slice(), &vec![b'x'; 300_000], b"\n\nbody\n"].concat();
         assert_eq!(stored(&[&long]), expected);
-    }
-
-    proptest! {
-        #[test]
-        fn cutting_the_input_anywhere_changes_nothing(
-            text in "[A-Za-z: \r\n]{0,80}", cut in 0usize..80
-        ) {
-            let (a, b) = text.as_bytes().split_at(cut.min(text.len()));
-            prop_assert_eq!(stored(&[a, b]), stored(&[text.as_bytes()]));
-        }
-
-        #[test]
-        fn no_carriage_return_is_ever_stored(text in "[a:\r\n]{0,40}") {
-            let stored = stored(&[text.as_bytes()]);
-            prop_assert!(!stored.contains(&b'\r'));
-            prop_assert!(stored.is_empty() || stored.ends_with(b"\n"));
-        }
     }
 }

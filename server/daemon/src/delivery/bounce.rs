@@ -36,7 +36,7 @@ pub enum Kind {
 
 /// One recipient in a notice.
 #[derive(Debug, Clone, Copy)]
-struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     index: usize,
     recipient: &'a Recipient,
     reason: &'a Reason,
@@ -115,7 +115,7 @@ fn is_late(params: &Params, record: &Record) -> bool {
 }
 
 /// The recipients of a kind: of whom the sender wants to hear, and of whom not (RFC 3461 §4.1).
-fn entries(kind: Kind, record: &Record) -> (Vec<Entry<'_>>, Vec<Entry<'_>>) {
+pub(crate) fn entries(kind: Kind, record: &Record) -> (Vec<Entry<'_>>, Vec<Entry<'_>>) {
     let of_kind = record
         .recipients
         .iter()
@@ -171,9 +171,9 @@ fn envelope(sender: &Mailbox, record: &Record) -> Envelope {
 }
 
 /// What comes back of the message: all of it, or its headers alone.
-struct Returned {
-    text: Vec<u8>,
-    whole: bool,
+pub(crate) struct Returned {
+    pub(crate) text: Vec<u8>,
+    pub(crate) whole: bool,
 }
 
 /// RET= (RFC 3461 §4.3) and postconf(5) bounce_size_limit decide; only failures return it whole.
@@ -202,16 +202,22 @@ async fn returned(params: &Params, kind: Kind, record: &Record, content: Content
 }
 
 /// A notice that is being written.
-struct Notice<'a> {
-    params: &'a Params,
-    kind: Kind,
-    record: &'a Record,
-    entries: &'a [Entry<'a>],
+pub(crate) struct Notice<'a> {
+    pub(crate) params: &'a Params,
+    pub(crate) kind: Kind,
+    pub(crate) record: &'a Record,
+    pub(crate) entries: &'a [Entry<'a>],
 }
 
 impl Notice<'_> {
     /// Its headers and body.
-    fn text(&self, sender: &Mailbox, id: &str, when: &Zoned, returned: &Returned) -> Vec<u8> {
+    pub(crate) fn text(
+        &self,
+        sender: &Mailbox,
+        id: &str,
+        when: &Zoned,
+        returned: &Returned,
+    ) -> Vec<u8> {
         let (record, host) = (self.record, &self.params.myhostname);
         let global = record.smtputf8;
         let boundary = format!("{}.{}/{host}", record.id, when.timestamp().as_second());
@@ -224,7 +230,7 @@ impl Notice<'_> {
             "Date: {}\n\
              From: Mail Delivery System <MAILER-DAEMON@{host}>\n\
              Subject: {subject}\n\
-             To: {sender}\n\
+             {}\
              Auto-Submitted: auto-replied\n\
              MIME-Version: 1.0\n\
              Content-Type: multipart/report; report-type=delivery-status;\n\
@@ -240,6 +246,7 @@ impl Notice<'_> {
              Content-Transfer-Encoding: 8bit\n\
              \n",
             message::date(when),
+            folded(&format!("To: {sender}")),
             when.strftime("%Y%m%d%H%M%S"),
         );
         self.explain(&mut text);
@@ -271,8 +278,8 @@ impl Notice<'_> {
              Content-Type: {kind}\n\
              Content-Transfer-Encoding: 8bit\n\
              \n\
-             Return-Path: {}\n",
-            record.sender
+             {}",
+            folded(&format!("Return-Path: {}", record.sender))
         );
         let mut octets = text.into_bytes();
         octets.extend_from_slice(&returned.text);
@@ -323,7 +330,8 @@ impl Notice<'_> {
             };
             let line = format!("<{}>{original}: {via}{}", recipient.mailbox, reason.text);
             text.push('\n');
-            text.push_str(&folded(&line));
+            // A next hop's words are its own; a line of ours is not.
+            text.push_str(&folded(&line.replace(char::is_control, "?")));
         }
     }
 
@@ -416,8 +424,11 @@ fn days(time: Duration) -> String {
     }
 }
 
+/// Letters that a line of 998 octets has room for, whatever they are (RFC 5322 §2.1.1).
+const LETTERS_LIMIT: usize = 998 / 4;
+
 /// A line, continued on the next where it is longer than 79 columns and has a blank (RFC 5322
-/// §2.2.3). Nothing makes an empty line.
+/// §2.2.3), and where a word is longer than a line may be. Nothing makes an empty line.
 fn folded(line: &str) -> String {
     if line == ": " {
         return "\n".to_owned();
@@ -437,8 +448,14 @@ fn folded(line: &str) -> String {
                 column += 1;
             }
         }
-        text.push_str(word);
-        column += length;
+        for letter in word.chars() {
+            if column == LETTERS_LIMIT {
+                text.push_str("\n    ");
+                column = 4;
+            }
+            text.push(letter);
+            column += 1;
+        }
     }
     text.push('\n');
     text

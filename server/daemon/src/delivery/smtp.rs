@@ -9,6 +9,9 @@
 mod hosts;
 mod session;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use session::Encoder;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::future::Future;

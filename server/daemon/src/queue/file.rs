@@ -346,7 +346,7 @@ pub fn read(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
             return Err(Unreadable::Damaged("its content is not what was written"));
         }
     } else {
-        reader.seek(SeekFrom::Start(content_at + record.size))?;
+        reader.seek(SeekFrom::Start(content_at.saturating_add(record.size)))?;
         let (_, end) = next(&mut reader)?;
         if !end.starts_with("end: ") {
             return Err(Unreadable::Partial);

@@ -76,8 +76,8 @@ impl Table {
         let deadline = Instant::now() + self.servers.time_limit;
         let mut values = vec![None; keys.len()];
         // The four keys of old make a query that can be asked for several keys at once.
-        let joinable =
-            self.exact.is_some() && keys.len() > 1 && keys.iter().all(|key| key.is_ascii());
+        let simple = |key: &String| key.is_ascii() && self.query.values(key).is_some();
+        let joinable = self.exact.is_some() && keys.len() > 1 && keys.iter().all(simple);
         if joinable {
             let mut bound = Vec::new();
             for key in keys {

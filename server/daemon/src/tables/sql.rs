@@ -203,15 +203,4 @@ mod tests {
     fn a_query_that_cannot_be_bound_is_a_mistake(#[case] query: &str) {
         assert!(Statement::compile(query).is_err());
     }
-
-    proptest::proptest! {
-        #[test]
-        fn no_address_gets_into_the_sql_text(query in "[a-z=%sud'\" ]{0,40}", key in "\\PC{0,20}") {
-            if let Ok(statement) = Statement::compile(&query) {
-                let before = statement.sql("?");
-                let _ = statement.values(&key);
-                proptest::prop_assert_eq!(before, statement.sql("?"));
-            }
-        }
-    }
 }
