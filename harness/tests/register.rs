@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use rstest::rstest;
 use vmailspec::register::Register;
 use vmailspec::register::check::{Placed, mistakes};
@@ -163,4 +164,31 @@ fn coverage_tells_proven_unproven_and_left_apart() {
     let text = all.text();
     assert!(text.contains("| RFC 5321, section 7.9 "), "{text}");
     assert!(text.contains("| relay "), "{text}");
+}
+
+proptest! {
+    /// Lines of the register's own words in any order, cut anywhere: rows or mistakes with places.
+    #[test]
+    fn whatever_the_text_there_are_rows_or_mistakes_with_their_places(
+        words in prop::collection::vec(
+            prop::sample::select(vec![
+                "MUST", "MAY", "needs", "relay.x", "relay.y", "wave", "1", "9", "rfc5321#7.9",
+                "\n", "\n  ", "\n\t", "do", "expect", "left", "profile", "tutorial", "#", "\u{e9}", "",
+            ]),
+            0..60,
+        ),
+        cut in 0_usize..400,
+    ) {
+        let mut text = words.join(" ");
+        while !text.is_char_boundary(cut.min(text.len())) {
+            text.pop();
+        }
+        text.truncate(cut);
+        match register(&text) {
+            Ok(register) => prop_assert!(register.rows.iter().all(|row| !row.references.is_empty())),
+            Err(mistakes) => prop_assert!(
+                mistakes.iter().all(|mistake| mistake.starts_with("register/relay.txt:"))
+            ),
+        }
+    }
 }
