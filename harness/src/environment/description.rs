@@ -32,6 +32,8 @@ pub struct Description {
     pub capabilities: Vec<String>,
     /// `tutorial`, `postfix`, `vda`
     pub profiles: Vec<String>,
+    /// Of the files in its queue those count whose name ends so; without it each.
+    pub queue_files: Option<String>,
     /// Its known failures.
     pub known: Option<PathBuf>,
 }
@@ -73,6 +75,7 @@ struct Written {
     main_cf: Vec<Spanned<String>>,
     capabilities: Vec<Spanned<String>>,
     profiles: Vec<Spanned<String>>,
+    queue_files: Option<Spanned<String>>,
     known: Option<PathBuf>,
 }
 
@@ -245,6 +248,10 @@ impl Written {
                 .collect::<Result<_, _>>()?,
             capabilities: words("capability", self.capabilities, CAPABILITIES)?,
             profiles: words("profile", self.profiles, PROFILES)?,
+            queue_files: self
+                .queue_files
+                .map(|ending| filled("queue_files", ending))
+                .transpose()?,
             known: self.known,
         })
     }

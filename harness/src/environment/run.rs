@@ -149,6 +149,7 @@ impl Run {
             target,
             store,
             queue: shared.join("queue"),
+            queue_files: description.queue_files.clone().unwrap_or_default(),
             facts,
         });
         Ok(Self {
@@ -336,6 +337,7 @@ impl Run {
                 target,
                 store,
                 queue: folder.join("queue"),
+                queue_files: self.description.queue_files.clone().unwrap_or_default(),
                 facts,
             },
             own,

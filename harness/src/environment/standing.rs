@@ -37,6 +37,8 @@ pub(super) struct Standing {
     pub(super) target: Target,
     pub(super) store: Store,
     pub(super) queue: PathBuf,
+    /// How the names of the files that count end.
+    pub(super) queue_files: String,
     pub(super) facts: TargetFacts,
 }
 

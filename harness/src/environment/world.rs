@@ -212,7 +212,9 @@ impl World {
     /// What the target's queue holds of messages that contain `token`; `None`: cannot be seen.
     pub async fn queued(&self, token: &str) -> Option<usize> {
         let (folder, token) = (self.standing.queue.clone(), token.as_bytes().to_vec());
-        let counted = tokio::task::spawn_blocking(move || files_with(&folder, &token)).await;
+        let ending = self.standing.queue_files.clone();
+        let counted =
+            tokio::task::spawn_blocking(move || files_with(&folder, &ending, &token)).await;
         counted.ok()?.ok()
     }
 
@@ -277,8 +279,8 @@ pub(super) async fn remove(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// How many files below `folder` contain `token`: the server keeps a message in one file.
-fn files_with(folder: &Path, token: &[u8]) -> std::io::Result<usize> {
+/// How many files below `folder` whose names end with `ending` contain `token`.
+fn files_with(folder: &Path, ending: &str, token: &[u8]) -> std::io::Result<usize> {
     let mut count = 0;
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -292,7 +294,7 @@ fn files_with(folder: &Path, token: &[u8]) -> std::io::Result<usize> {
             let kind = entry.file_type()?;
             if kind.is_dir() {
                 folders.push(entry.path());
-            } else if kind.is_file() {
+            } else if kind.is_file() && entry.file_name().to_string_lossy().ends_with(ending) {
                 match std::fs::read(entry.path()) {
                     Ok(content) => count += usize::from(contains(&content, token)),
                     // Delivered in between.
