@@ -8,7 +8,7 @@
 //! smuggling.*          takes LF.LF as the end of a message           2024-05-01
 //! ```
 //!
-//! A pattern is a clause's id, or `case-name:clause-id`; `*` is any text. Listed clauses run all
+//! `include FILE` takes in another list, a path as seen from this one. A pattern is a clause's id, or `case-name:clause-id`; `*` is any text. Listed clauses run all
 //! the same. An entry whose clauses hold now, or that matches none, is stale, and that is an
 //! error: the list never says more than the truth.
 
@@ -28,9 +28,12 @@ pub struct Entry {
     pub date: String,
     /// Where more is said.
     pub link: Option<String>,
-    /// The line in the file.
-    pub line: usize,
+    /// Where it stands: `line 7`, and in which file where that is not the list itself.
+    pub place: String,
 }
+
+/// A list in a list in a list; more is a circle.
+const MOST_INCLUDES: usize = 8;
 
 /// The list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,18 +45,46 @@ pub struct Known {
 impl Known {
     /// Reads the list; the error holds file, line and what was expected.
     pub fn read(path: &Path) -> Result<Self, String> {
+        Self::read_at(path, 0)
+    }
+
+    fn read_at(path: &Path, depth: usize) -> Result<Self, String> {
+        if depth > MOST_INCLUDES {
+            return Err("lists that take in one another in a circle".to_owned());
+        }
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("the known failures {}: {error}", path.display()))?;
-        Self::parse(&text).map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let included = |name: &str| {
+            let mut list = Self::read_at(&folder.join(name), depth + 1)?;
+            for entry in &mut list.entries {
+                entry.place = format!("{name} {}", entry.place);
+            }
+            Ok(list.entries)
+        };
+        Self::with_included(&text, &included)
+            .map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))
     }
 
     /// Reads its text; the error holds line and reason.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+        let alone = |_: &str| Err("`include` works in files only".to_owned());
+        Self::with_included(text, &alone)
+    }
+
+    fn with_included(
+        text: &str,
+        included: &dyn Fn(&str) -> Result<Vec<Entry>, String>,
+    ) -> Result<Self, (usize, String)> {
         let mut entries = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let line_number = number + 1;
             let text = line.trim();
             if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            if let Some(name) = text.strip_prefix("include ") {
+                entries.extend(included(name.trim()).map_err(|why| (line_number, why))?);
                 continue;
             }
             let mut columns = text
@@ -77,7 +108,7 @@ impl Known {
                 reason: reason.to_owned(),
                 date: date.to_owned(),
                 link: columns.next().map(str::to_owned),
-                line: line_number,
+                place: format!("line {line_number}"),
             });
         }
         Ok(Self { entries })
@@ -114,8 +145,8 @@ impl Known {
                 continue;
             };
             stale.push(format!(
-                "line {}: `{}` {why}: take it out",
-                entry.line, entry.pattern
+                "{}: `{}` {why}: take it out",
+                entry.place, entry.pattern
             ));
         }
         stale

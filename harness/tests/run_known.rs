@@ -90,3 +90,37 @@ fn in_a_part_of_the_suite_an_entry_may_match_nothing() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_list_may_take_in_another_and_says_where_an_entry_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("own.known");
+    std::fs::write(&path, "include all.known\nb.x  reason  2024-05-01\n").unwrap();
+    std::fs::write(
+        folder.path().join("all.known"),
+        "\na.x  reason  2024-05-01\n",
+    )
+    .unwrap();
+    let known = Known::read(&path).unwrap();
+    let places: Vec<_> = known.entries.iter().map(|entry| &entry.place).collect();
+    assert_eq!(places, ["all.known line 2", "line 2"]);
+    assert_eq!(
+        known.stale(&[], true),
+        [
+            "all.known line 2: `a.x` matches no clause of this run: take it out",
+            "line 2: `b.x` matches no clause of this run: take it out"
+        ]
+    );
+}
+
+#[test]
+fn lists_in_a_circle_are_a_mistake_with_a_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("round.known");
+    std::fs::write(&path, "include round.known\n").unwrap();
+    let why = Known::read(&path).unwrap_err();
+    assert!(
+        why.contains("round.known:1:") && why.ends_with("in a circle"),
+        "{why}"
+    );
+}
