@@ -54,7 +54,7 @@ impl Known {
         }
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("the known failures {}: {error}", path.display()))?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
         let included = |name: &str| {
             let mut list = Self::read_at(&folder.join(name), depth + 1)?;
             for entry in &mut list.entries {
