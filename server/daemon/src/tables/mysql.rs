@@ -4,21 +4,28 @@
 //! connection that broke or hung is never used again, so that lookups go on as soon as the database
 //! is back; no address becomes part of a query's text. Connections are made when first needed and
 //! shared by all tables with one login. Statements are prepared once a connection.
+//!
+//! What is asked while all connections are busy waits, and then goes together: one statement for
+//! many questions to a table. Each is sent after it was asked, so nothing old is ever answered.
 
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Opts, OptsBuilder, Row, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::sql::Statement;
 
-/// Connections one login may have open. More than the database's cores only queue up there.
-const CONNECTIONS: usize = 16;
+/// Connections one login may have open. More than the database's cores only queue up there, and
+/// what waits here goes together.
+const CONNECTIONS: usize = 4;
+/// Keys that one statement asks for, at most; a power of two.
+const KEYS_AT_ONCE: usize = 64;
 /// Where `localhost` is reached first, as MySQL's own library does.
 const LOCAL_SOCKET: &str = "/run/mysqld/mysqld.sock";
 /// The key holds a character that the column's character set has not: there is no such row.
@@ -40,9 +47,27 @@ pub(crate) struct Servers {
     /// The host that answered last: tried first.
     good: AtomicUsize,
     idle: Mutex<Vec<Conn>>,
-    permits: Semaphore,
+    waiting: Mutex<Waiting>,
     time_limit: Duration,
 }
+
+/// Questions that no connection has taken yet, and how many connections are busy with others.
+#[derive(Default)]
+struct Waiting {
+    questions: VecDeque<Question>,
+    busy: usize,
+}
+
+/// Keys of one table that somebody wants the values of.
+struct Question {
+    table: Table,
+    keys: Vec<String>,
+    deadline: Instant,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The values of keys, in their order.
+type Answer = Result<Vec<Option<String>>, String>;
 
 impl std::fmt::Debug for Servers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,52 +79,67 @@ impl std::fmt::Debug for Servers {
 }
 
 /// One table file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Table {
     servers: Arc<Servers>,
-    query: Statement,
+    query: Arc<Statement>,
     /// For keys outside ASCII: what a collation folds must not match (`ádmin@` is not `admin@`).
-    exact: Option<Statement>,
+    exact: Option<Arc<Statement>>,
 }
 
 impl Table {
     pub(crate) fn new(servers: Arc<Servers>, query: Statement, exact: Option<Statement>) -> Self {
         Self {
             servers,
-            query,
-            exact,
+            query: Arc::new(query),
+            exact: exact.map(Arc::new),
         }
     }
 
     /// The values of `keys`, several rows of one joined by commas.
-    pub(crate) async fn ask(&self, keys: &[String]) -> Result<Vec<Option<String>>, String> {
+    pub(crate) async fn ask(&self, keys: &[String]) -> Answer {
         let deadline = Instant::now() + self.servers.time_limit;
-        let mut values = vec![None; keys.len()];
-        // The four keys of old make a query that can be asked for several keys at once.
+        let (answer, heard) = oneshot::channel();
+        let question = Question {
+            table: self.clone(),
+            keys: keys.to_vec(),
+            deadline,
+            answer,
+        };
+        self.servers.ask(question);
+        match timeout_at(deadline, heard).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err("the lookup ended early".to_owned())),
+            Err(_) => Err(self.servers.too_slow()),
+        }
+    }
+
+    /// The four keys of old make a query that can be asked for several keys at once.
+    fn joins(&self, keys: &[String]) -> bool {
         let simple = |key: &String| key.is_ascii() && self.query.values(key).is_some();
-        let joinable = self.exact.is_some() && keys.len() > 1 && keys.iter().all(simple);
-        if joinable {
-            let mut bound = Vec::new();
-            for key in keys {
-                bound.extend(self.query.values(key).unwrap_or_default());
-            }
-            let selects: Vec<_> = (0..keys.len())
+        self.exact.is_some() && keys.iter().all(simple)
+    }
+
+    /// The values of keys that differ; those that `joins` says no to come alone.
+    async fn values(&self, keys: &[String], deadline: Instant) -> Answer {
+        let mut values = vec![None; keys.len()];
+        if self.joins(keys) && keys.len() > 1 {
+            // A power of two, so that there are few statements to prepare: the last key fills up.
+            let count = keys.len().next_power_of_two();
+            let fill = keys.last().into_iter().cycle().take(count - keys.len());
+            let bound = keys.iter().chain(fill);
+            let bound = bound.flat_map(|key| self.query.values(key).unwrap_or_default());
+            let one = self.query.sql("?");
+            let selects: Vec<_> = (0..count)
                 .map(|at| {
                     format!(
                         "({})",
-                        self.query
-                            .sql("?")
-                            .replacen("SELECT ", &format!("SELECT '{at}', "), 1)
+                        one.replacen("SELECT ", &format!("SELECT '{at}', "), 1)
                     )
                 })
                 .collect();
-            for mut row in self
-                .servers
-                .query(&selects.join(" UNION ALL "), bound, deadline)
-                .await?
-                .into_iter()
-                .flatten()
-            {
+            let sql = selects.join(" UNION ALL ");
+            let rows = self.servers.query(&sql, bound.collect(), deadline).await?;
+            for mut row in rows.into_iter().flatten() {
                 let at = text(row.take(0)).and_then(|at| at.parse::<usize>().ok());
                 if let Some(value) = at.and_then(|at| values.get_mut(at)) {
                     add(value, &mut row, 1);
@@ -168,6 +208,8 @@ impl Servers {
                     // Saves a round trip in which the server would be asked for both.
                     .max_allowed_packet(Some(16 << 20))
                     .wait_timeout(Some(28_800))
+                    // Six tables, each by one key and by powers of two.
+                    .stmt_cache_size(Some(128))
             };
             if let Some(path) = host.strip_prefix("unix:") {
                 hosts.push(base().socket(Some(path)).into());
@@ -184,14 +226,69 @@ impl Servers {
                 "hosts is empty, expected host, host:port, inet:host:port or unix:/path".to_owned(),
             );
         }
-        let permits = Semaphore::new(CONNECTIONS);
         Ok(Self {
             hosts,
             good: AtomicUsize::new(0),
             idle: Mutex::default(),
-            permits,
+            waiting: Mutex::default(),
             time_limit,
         })
+    }
+
+    /// Takes a question; it is sent as soon as a connection is free.
+    fn ask(self: &Arc<Self>, question: Question) {
+        let mut waiting = self.waiting();
+        waiting.questions.push_back(question);
+        if waiting.busy < CONNECTIONS {
+            waiting.busy += 1;
+            tokio::spawn(Arc::clone(self).work());
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn too_slow(&self) -> String {
+        format!("no answer within {:?}", self.time_limit)
+    }
+
+    /// Answers what waits, until nothing does.
+    async fn work(self: Arc<Self>) {
+        while let Some(questions) = self.next() {
+            answer(questions).await;
+        }
+    }
+
+    /// The oldest question, with those that can go with it; `None`: one connection less is busy.
+    fn next(&self) -> Option<Vec<Question>> {
+        let mut waiting = self.waiting();
+        let Some(first) = waiting.questions.pop_front() else {
+            waiting.busy -= 1;
+            return None;
+        };
+        let mut together = vec![first];
+        let Some(first) = together
+            .first()
+            .filter(|first| first.table.joins(&first.keys))
+        else {
+            return Some(together);
+        };
+        let table = Arc::clone(&first.table.query);
+        let mut keys: HashSet<String> = first.keys.iter().cloned().collect();
+        for question in std::mem::take(&mut waiting.questions) {
+            let new = question.keys.iter().filter(|key| !keys.contains(*key));
+            if Arc::ptr_eq(&question.table.query, &table)
+                && keys.len() + new.count() <= KEYS_AT_ONCE
+                && question.table.joins(&question.keys)
+            {
+                keys.extend(question.keys.iter().cloned());
+                together.push(question);
+            } else {
+                waiting.questions.push_back(question);
+            }
+        }
+        Some(together)
     }
 
     /// The rows of a statement; `None` where the key cannot be in the column at all.
@@ -203,10 +300,6 @@ impl Servers {
     ) -> Result<Option<Vec<Row>>, String> {
         let outside_ascii = !bound.iter().all(|value| value.is_ascii());
         let bound: Vec<Value> = bound.into_iter().map(Value::from).collect();
-        let too_slow = |_| format!("no answer within {:?}", self.time_limit);
-        let _permit = timeout_at(deadline, self.permits.acquire())
-            .await
-            .map_err(too_slow)?;
         loop {
             let (mut conn, reused) = match self.take() {
                 Some(conn) => (conn, true),
@@ -229,10 +322,10 @@ impl Servers {
                 // The server went away while the connection lay idle: ask again on a fresh one.
                 Ok(Err(_)) if reused => self.forget(),
                 Ok(Err(error)) => return Err(error.to_string()),
-                Err(elapsed) => {
+                Err(_) => {
                     // Whatever else is connected hangs as well.
                     self.forget();
-                    return Err(too_slow(elapsed));
+                    return Err(self.too_slow());
                 }
             }
         }
@@ -280,6 +373,39 @@ impl Servers {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+    }
+}
+
+/// Asks what is wanted of one table at once; each key once, however many want it.
+async fn answer(mut questions: Vec<Question>) {
+    questions.retain(|question| !question.answer.is_closed());
+    let Some(first) = questions.first() else {
+        return;
+    };
+    let (table, mut deadline) = (first.table.clone(), first.deadline);
+    let (mut keys, mut places) = (Vec::new(), HashMap::new());
+    for question in &questions {
+        deadline = deadline.max(question.deadline);
+        for key in &question.keys {
+            places.entry(key.clone()).or_insert_with(|| {
+                keys.push(key.clone());
+                keys.len() - 1
+            });
+        }
+    }
+    let values = table.values(&keys, deadline).await;
+    for question in questions {
+        let own = |values: &Vec<Option<String>>| {
+            let value = |key| {
+                places
+                    .get(key)
+                    .and_then(|&at| values.get(at).cloned().flatten())
+            };
+            question.keys.iter().map(value).collect()
+        };
+        let own = values.as_ref().map(own).map_err(Clone::clone);
+        // Nobody waits any more: nothing to answer.
+        let _ = question.answer.send(own);
     }
 }
 
@@ -347,6 +473,53 @@ mod tests {
     #[case(":3306")]
     fn hosts_that_cannot_be_reached_are_a_mistake(#[case] hosts: &str) {
         assert!(names(hosts).is_err());
+    }
+
+    #[test]
+    fn what_waits_for_one_table_goes_together_but_for_what_cannot_be_joined() {
+        let login = Login {
+            hosts: "db".into(),
+            user: "u".into(),
+            password: "p".into(),
+            database: "d".into(),
+        };
+        let servers = Arc::new(Servers::new(&login, Duration::from_secs(1)).unwrap());
+        servers.waiting().busy = CONNECTIONS;
+        let table = |name: &str| {
+            let statement = || Statement::compile(&format!("SELECT {name} = '%s'")).ok();
+            Table::new(Arc::clone(&servers), statement().unwrap(), statement())
+        };
+        let (domains, users) = (table("domains"), table("users"));
+        let many: Vec<_> = (2..KEYS_AT_ONCE).map(|number| number.to_string()).collect();
+        let many = many.join(" ");
+        for (table, keys) in [
+            (&domains, "a"),
+            (&users, "u@a @a"),
+            (&domains, "b"),
+            (&domains, "\u{e9}"),
+            (&domains, &many),
+            (&domains, "c"),
+            (&domains, "b 2"),
+        ] {
+            servers.ask(Question {
+                table: table.clone(),
+                keys: keys.split(' ').map(str::to_owned).collect(),
+                deadline: Instant::now(),
+                answer: oneshot::channel().0,
+            });
+        }
+        let together = std::iter::from_fn(|| servers.next()).map(|questions| {
+            let keys = questions.iter().map(|question| question.keys.join(" "));
+            keys.collect::<Vec<_>>().join(", ")
+        });
+        let expected = [
+            format!("a, b, {many}, b 2"),
+            "u@a @a".into(),
+            "\u{e9}".into(),
+            "c".into(),
+        ];
+        assert_eq!(together.collect::<Vec<_>>(), expected);
+        assert_eq!(servers.waiting().busy, CONNECTIONS - 1);
     }
 
     #[tokio::test]
