@@ -10,13 +10,20 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::thread;
+use std::time::Duration;
+
+/// Lines that come within this time of one another leave in one write: under load, waking the thread
+/// for each would cost more than writing it.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Lines that may wait for a slow disk or terminal before lines are dropped.
 const WAITING_LINES: usize = 16_384;
 
 static WRITER: OnceLock<SyncSender<Entry>> = OnceLock::new();
+/// Not asked of the kernel for each line.
+static PID: LazyLock<u32> = LazyLock::new(std::process::id);
 static TARGET: Mutex<Target> = Mutex::new(Target::Stderr);
 
 #[derive(Debug)]
@@ -36,7 +43,7 @@ enum Entry {
 /// One line from the program `program` (`smtpd`, `cleanup`, `qmgr`, `virtual`, `smtp`, `bounce`).
 pub fn line(program: &str, text: &str) {
     let text = harmless(text);
-    let pid = std::process::id();
+    let pid = *PID;
     let line = match program {
         "" => format!("postfix[{pid}]: {text}\n"),
         _ => format!("postfix/{program}[{pid}]: {text}\n"),
@@ -109,8 +116,11 @@ fn pump(receiver: &Receiver<Entry>) {
     while let Ok(first) = receiver.recv() {
         let mut lines = Vec::new();
         let mut done = Vec::new();
+        if matches!(first, Entry::Line(_)) {
+            thread::sleep(GATHER);
+        }
         // Everything that has gathered goes out in one write.
-        for entry in std::iter::once(first).chain(receiver.try_iter().take(1000)) {
+        for entry in std::iter::once(first).chain(receiver.try_iter().take(WAITING_LINES)) {
             match entry {
                 Entry::Line(line) => lines.push(line),
                 Entry::Flush(sender) => done.push(sender),
