@@ -21,7 +21,6 @@ use crate::config::Params;
 use crate::log;
 use crate::policy::resolve::{self, Route};
 use crate::queue::file::{Reason, Record, State};
-use crate::queue::flush::Flusher;
 use crate::queue::schedule::Active;
 use crate::queue::{Content, Services};
 
@@ -125,10 +124,10 @@ pub(crate) struct Parcel {
 
 impl Delivery {
     /// Nothing is open yet.
-    pub(crate) fn new(services: &Services, flusher: Flusher) -> Self {
+    pub(crate) fn new(services: &Services) -> Self {
         let limit = services.params.borrow().default_process_limit.max(1);
         Self {
-            maildir: Arc::new(maildir::Maildirs::new(flusher)),
+            maildir: Arc::new(maildir::Maildirs::new()),
             smtp: Arc::new(smtp::Client::new(services)),
             maildir_slots: Arc::new(Semaphore::new(limit)),
             smtp_slots: Arc::new(Semaphore::new(limit)),

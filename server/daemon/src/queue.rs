@@ -99,8 +99,7 @@ pub struct Queue {
 pub(crate) struct Inner {
     params: watch::Receiver<Arc<Params>>,
     directory: PathBuf,
-    /// `active/`, open, to be flushed.
-    folder: Arc<File>,
+    /// Flushes `active/`.
     flusher: Flusher,
     last_id: AtomicU64,
     pub(crate) delivery: Delivery,
@@ -202,14 +201,13 @@ impl Queue {
             Ok::<_, io::Error>((directory, folder))
         })
         .await??;
-        let flusher = Flusher::start()?;
+        let flusher = Flusher::start(folder)?;
         let inner = Arc::new(Inner {
             params: services.params.clone(),
             directory,
-            folder: Arc::new(folder),
-            flusher: flusher.clone(),
+            flusher,
             last_id: AtomicU64::new(0),
-            delivery: Delivery::new(&services, flusher),
+            delivery: Delivery::new(&services),
             schedule: Schedule::default(),
         });
         schedule::take_up(&inner).await?;
@@ -454,15 +452,16 @@ impl Inner {
     /// Writes a message's file and waits until it is on disk.
     async fn write(&self, record: Record, content: &Content) -> io::Result<(Record, Arc<File>)> {
         let path = self.path(&record.id);
-        let content = content.clone();
-        let (record, file) = spawn_blocking(move || {
+        let (content, flusher) = (content.clone(), self.flusher.clone());
+        let (record, file, named) = spawn_blocking(move || {
             let file = file::write(&path, &record, &mut content.reader())?;
-            Ok::<_, io::Error>((record, Arc::new(file)))
+            // Name and content at the same time: so both wait for the same commit.
+            let named = flusher.ask();
+            file.sync_all()?;
+            Ok::<_, io::Error>((record, Arc::new(file), named))
         })
         .await??;
-        self.flusher
-            .flush(vec![file.clone(), self.folder.clone()])
-            .await?;
+        named.done().await?;
         Ok((record, file))
     }
 

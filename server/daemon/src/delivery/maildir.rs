@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use tokio::task::spawn_blocking;
 use vmaild_protocol::Mailbox;
 
@@ -27,16 +28,14 @@ use super::{Parcel, Verdict};
 use crate::config::Params;
 use crate::log;
 use crate::queue::Content;
-use crate::queue::flush::Flusher;
 use crate::tables::Maps;
 
 /// Delivers into Maildirs.
 #[derive(Debug)]
 pub(crate) struct Maildirs {
-    flusher: Flusher,
     host: String,
     /// One lock a mailbox, so that parallel deliveries cannot pass its limit together.
-    locks: Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>,
+    locks: Mutex<HashMap<PathBuf, Weak<Mutex<()>>>>,
 }
 
 /// User and group that own what is made.
@@ -46,7 +45,7 @@ type Owner = Option<(u32, u32)>;
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl Maildirs {
-    pub(crate) fn new(flusher: Flusher) -> Self {
+    pub(crate) fn new() -> Self {
         // Dovecot's way with names that could not stand in a file's name.
         let host = rustix::system::uname();
         let host = host
@@ -55,7 +54,6 @@ impl Maildirs {
             .replace('/', "\\057")
             .replace(':', "\\072");
         Self {
-            flusher,
             host,
             locks: Mutex::default(),
         }
@@ -108,44 +106,44 @@ impl Maildirs {
             parcel.record.sender, recipient.original, recipient.mailbox
         );
         let (base, content) = (params.virtual_mailbox_base.clone(), parcel.content.clone());
-        let maildir = path.clone();
-        let draft = blocking(move || Draft::write(&base, &maildir, head, &content, owner)).await?;
-        let flushed = self.flusher.flush(vec![draft.file.clone()]).await;
-        flushed.map_err(|error| refused("flush", &draft.path, &error))?;
-
-        let lock = self.lock(&path);
+        let (lock, host) = (self.lock(&path), self.host.clone());
         let (keep, named) = (
             params.virtual_create_maildirsize,
             params.virtual_mailbox_extended,
         );
-        let (size, host) = (draft.size, self.host.clone());
-        let folder = {
-            let _held = lock.lock().await;
-            blocking(move || {
-                if let Some(limit) = limit {
-                    let failed = |error| refused("count", &path, &error);
-                    let fits = quota::fits(&path, limit, draft.size, keep).map_err(failed)?;
-                    if let Some((uid, gid)) = owner {
-                        let _ = chown(path.join("maildirsize"), Some(uid), Some(gid));
-                    }
-                    if !fits {
-                        return Ok(None);
-                    }
+        // Waits for the disk twice, on one thread, beside others that do: the file system's journal
+        // commits them together.
+        let (size, fits) = blocking(move || {
+            let draft = Draft::write(&base, &path, head, &content, owner)?;
+            let size = draft.size;
+            let flushed = draft.file.sync_all();
+            flushed.map_err(|error| refused("flush", &draft.path, &error))?;
+            let turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(limit) = limit {
+                let failed = |error| refused("count", &path, &error);
+                let fits = quota::fits(&path, limit, size, keep).map_err(failed)?;
+                if let Some((uid, gid)) = owner {
+                    let _ = chown(path.join("maildirsize"), Some(uid), Some(gid));
                 }
-                let size = draft.size;
-                let folder = draft.finish(&path, &host, named)?;
-                if let Err(error) = quota::add(&path, size) {
-                    // It is delivered; the sum will be counted anew.
-                    let _ = fs::remove_file(path.join("maildirsize"));
-                    let path = path.display();
-                    log::line("virtual", &format!("warning: {path}/maildirsize: {error}"));
+                if !fits {
+                    return Ok((size, false));
                 }
-                Ok(Some(folder))
-            })
-            .await?
-        };
-        drop(lock);
-        let Some(folder) = folder else {
+            }
+            let folder = draft.finish(&path, &host, named)?;
+            if let Err(error) = quota::add(&path, size) {
+                // It is delivered; the sum will be counted anew.
+                let _ = fs::remove_file(path.join("maildirsize"));
+                let path = path.display();
+                log::line("virtual", &format!("warning: {path}/maildirsize: {error}"));
+            }
+            drop(turn);
+            // It is in `new`: should this fail, a second copy is the lesser evil.
+            let flushed = folder.sync_all();
+            flushed.map_err(|error| refused("flush", Path::new("new"), &error))?;
+            Ok((size, true))
+        })
+        .await?;
+        if !fits {
             let text = format!(
                 "maildir delivery failed: {}",
                 params.virtual_maildir_limit_message
@@ -157,15 +155,12 @@ impl Maildirs {
             } else {
                 Verdict::put_off("4.2.2", "virtual", text)
             });
-        };
-        // It is in `new`: should this fail, a second copy is the lesser evil.
-        let flushed = self.flusher.flush(vec![Arc::new(folder)]).await;
-        flushed.map_err(|error| refused("flush", Path::new("new"), &error))?;
+        }
         Ok(Verdict::sent("virtual", "delivered to maildir"))
     }
 
     /// The lock of the mailbox at `path`.
-    fn lock(&self, path: &Path) -> Arc<tokio::sync::Mutex<()>> {
+    fn lock(&self, path: &Path) -> Arc<Mutex<()>> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = locks.get(path).and_then(Weak::upgrade) {
             return lock;
@@ -275,7 +270,7 @@ pub(crate) fn below(base: &Path, value: &str) -> Result<PathBuf, UnsafePath> {
 #[derive(Debug)]
 struct Draft {
     path: PathBuf,
-    file: Arc<File>,
+    file: File,
     size: u64,
     finished: bool,
 }
@@ -302,11 +297,14 @@ impl Draft {
         let name = format!("{}.P{}Q{number}", now.as_secs(), std::process::id());
         let path = maildir.join("tmp").join(name);
         let failed = |error: io::Error| refused("create", &path, &error);
-        let mut inside = true;
-        for part in ["tmp", "new", "cur"] {
-            inside = inside && make(base, &maildir.join(part), owner).map_err(failed)?;
+        let mut inside = stands_below(base, maildir);
+        if !inside {
+            inside = true;
+            for part in ["tmp", "new", "cur"] {
+                inside = inside && make(base, &maildir.join(part), owner).map_err(failed)?;
+            }
+            inside = inside && is_inside(base, maildir).map_err(failed)?;
         }
-        let inside = inside && is_inside(base, maildir).map_err(failed)?;
         if !inside {
             log::line(
                 "virtual",
@@ -329,7 +327,7 @@ impl Draft {
             .map_err(failed)?;
         let mut draft = Self {
             path: path.clone(),
-            file: Arc::new(file),
+            file,
             size: 0,
             finished: false,
         };
@@ -341,9 +339,9 @@ impl Draft {
 
     fn fill(&mut self, head: String, content: &Content, owner: Owner) -> io::Result<()> {
         if let Some((uid, gid)) = owner {
-            fchown(&*self.file, Some(uid), Some(gid))?;
+            fchown(&self.file, Some(uid), Some(gid))?;
         }
-        let mut file = &*self.file;
+        let mut file = &self.file;
         let mut buffer = head.into_bytes();
         let mut reader = content.reader();
         let mut chunk = vec![0; 64 * 1024];
@@ -386,6 +384,19 @@ fn now() -> std::time::Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
+}
+
+/// Whether all three folders are there and no symbolic link on the way leads out of `base`: what is
+/// true of nearly every mailbox, asked of the kernel at the least cost. False says nothing.
+fn stands_below(base: &Path, maildir: &Path) -> bool {
+    let (Ok(from), Ok(below)) = (File::open(base), maildir.strip_prefix(base)) else {
+        return false;
+    };
+    ["tmp", "new", "cur"].iter().all(|part| {
+        let (path, flags) = (below.join(part), OFlags::PATH | OFlags::DIRECTORY);
+        let way = ResolveFlags::BENEATH;
+        openat2(&from, path, flags | OFlags::CLOEXEC, Mode::empty(), way).is_ok()
+    })
 }
 
 /// Makes `path` and what is missing between it and `base`, but never `base` itself. False, and

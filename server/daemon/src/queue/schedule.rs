@@ -351,7 +351,7 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
     {
         if active.dirty {
             // Should this fail, a power cut could repeat deliveries; the message itself is safe.
-            let _ = queue.flusher.flush(vec![active.file.clone()]).await;
+            let _ = spawn_blocking(move || active.file.sync_all()).await;
         }
         let wait = backoff(&params, active.record.age());
         let wait = if soon {
