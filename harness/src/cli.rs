@@ -81,15 +81,8 @@ enum Command {
     },
     /// Start the reference server, on the tutorial's data or by a folder of configuration
     Serve(Serve),
-    /// Measure: the reference server's cold start, and the suite on the embedded database
-    Bench {
-        /// How often to measure
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-        runs: u32,
-        /// A folder of scenarios instead of those in this binary
-        #[arg(long, value_name = "DIR")]
-        scenarios: Option<PathBuf>,
-    },
+    /// Measure: the reference server beside another one, or its cold start and the suite's time
+    Bench(Bench),
 }
 
 const EXIT_CODES: &str = "Exit codes:
@@ -159,6 +152,56 @@ struct Run {
     verbose: bool,
 }
 
+/// `vmailspec bench`
+#[derive(Debug, Clone, Args)]
+struct Bench {
+    /// How often to measure; what is printed is the median
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// A folder of scenarios instead of those in this binary
+    #[arg(long, value_name = "DIR", conflicts_with = "against")]
+    scenarios: Option<PathBuf>,
+    /// Measure speed and memory beside the server that FILE describes, on the same load
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// With --against: docker or local
+    #[arg(long, default_value = "docker", requires = "against")]
+    database: String,
+    /// The image for `docker`
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        env = "VMAILSPEC_DATABASE_IMAGE",
+        default_value = "mysql:8.4"
+    )]
+    database_image: String,
+    /// With --against: messages of one measurement with 20 sessions
+    #[arg(long, value_name = "N", default_value_t = 2000, requires = "against")]
+    messages: usize,
+    /// With --against: rows of the larger table `users`
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_000_000,
+        requires = "against"
+    )]
+    rows: usize,
+    /// With --against: messages in the full Maildir
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000,
+        requires = "against"
+    )]
+    mailbox: usize,
+    /// With --against: idle sessions beside 500 active ones, with the reference server
+    #[arg(long, value_name = "N", default_value_t = 5000, requires = "against")]
+    idle: usize,
+    /// With --against: only these, by part of their name
+    #[arg(long, value_name = "WORD", requires = "against")]
+    only: Option<String>,
+}
+
 /// `vmailspec serve`
 #[derive(Debug, Clone, Args)]
 pub struct Serve {
@@ -214,7 +257,7 @@ fn commanded(command: Command) -> std::process::ExitCode {
         Command::Coverage { json, scenarios } => register::coverage(scenarios.as_deref(), json),
         Command::List { scenarios } => scenarios::list(scenarios.as_deref()),
         Command::Serve(Serve { port, .. }) => in_runtime(serve::tutorial(port)),
-        Command::Bench { runs, scenarios } => in_runtime(bench::bench(runs, scenarios)),
+        Command::Bench(bench) => in_runtime(bench::bench(bench)),
     };
     match code {
         Ok(code) => code.into(),

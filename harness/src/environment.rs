@@ -151,6 +151,11 @@ impl Environment {
         self.run.shared.facts.clone()
     }
 
+    /// The process of the target that cases share; of a container the first one.
+    pub async fn target_process(&self) -> Result<u32, String> {
+        self.run.shared.target.process().await
+    }
+
     /// Names, rows, sink and target of one case.
     pub async fn world(&self, case: &Case) -> Result<World, String> {
         self.run.world(case).await

@@ -1,10 +1,13 @@
 //! `vmailspec bench`: how long things take, measured and not guessed.
 
-use std::path::PathBuf;
+mod compare;
+mod load;
+mod machine;
+
 use std::time::{Duration, Instant};
 
 use super::run::{planned, play, run_name};
-use super::{Ended, Failed, print};
+use super::{Bench, Ended, Failed, print};
 use crate::driver::Journal;
 use crate::driver::connection::{Connection, Peer};
 use crate::environment::{Description, Environment, Options, World};
@@ -15,7 +18,13 @@ use crate::scenario::{Entry, TargetAction};
 use crate::serve;
 use crate::wire::Heard;
 
-pub(super) async fn bench(runs: u32, scenarios: Option<PathBuf>) -> Ended {
+pub(super) async fn bench(bench: Bench) -> Ended {
+    if let Some(file) = &bench.against {
+        return compare::compare(file, &bench).await;
+    }
+    let Bench {
+        runs, scenarios, ..
+    } = bench;
     let mut starts = Vec::new();
     let environment = Environment::start(&options()?, &|_| {}).await?;
     let case = serve::tutorial_case()?;

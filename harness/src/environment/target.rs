@@ -335,6 +335,26 @@ impl Target {
         }
     }
 
+    /// Its process here, the first of a container.
+    pub async fn process(&self) -> Result<u32, String> {
+        let running = self.running.lock().await;
+        let running = running.as_ref().ok_or("the target does not run")?;
+        let Kind::Container { docker, .. } = &running.recipe.kind else {
+            return Ok(running.pid.as_raw_nonzero().get().cast_unsigned());
+        };
+        let asked = Command::new(docker)
+            .args(["inspect", "--format", "{{.State.Pid}}", &running.name])
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .map_err(|error| format!("{}: {error}", docker.display()))?;
+        let said = String::from_utf8_lossy(&asked.stdout);
+        said.trim().parse().map_err(|_| {
+            let why = String::from_utf8_lossy(&asked.stderr);
+            format!("docker inspect {}: {said}{why}", running.name)
+        })
+    }
+
     /// The number of log lines so far.
     pub fn log_length(&self) -> usize {
         lock(&self.log.lines).len()
