@@ -10,6 +10,7 @@ use back::{Back, Sink, Surroundings, envelope, eventually, friendly};
 use rstest::rstest;
 use vmaild::queue::file;
 use vmaild::queue::tool::{Command, run};
+use vmaild_protocol::session::Notify;
 
 const MESSAGE: &str = "Subject: probe\r\n\r\nhello\r\n";
 
@@ -286,6 +287,23 @@ async fn a_delay_is_told_once() {
     // And a reason that stays the same is written down once, however often it comes.
     let text = fs::read_to_string(path).unwrap();
     assert_eq!(text.matches("\tput-off\t").count(), 1, "{text}");
+}
+
+#[tokio::test]
+async fn no_delay_is_told_to_a_sender_who_did_not_ask_for_it() {
+    let sink = later();
+    let back = Back::start(&format!("delay_warning_time = 1s\n{}", sink.transport())).await;
+    let mut asked = envelope("sender@mydomain.com", &["x@ext.example"]);
+    asked.recipients[0].notify = Some(Notify {
+        failure: true,
+        ..Notify::default()
+    });
+    back.send_as(asked, MESSAGE).await.unwrap();
+    // Tries are a second apart: when the fourth begins, the third was late and has told nobody.
+    for _ in 0..4 {
+        sink.session().await;
+    }
+    assert!(back.mail("mydomain.com/sender").is_empty());
 }
 
 #[rstest]

@@ -150,23 +150,50 @@ async fn a_host_without_ehlo_is_spoken_to_with_helo_and_no_parameters() {
     assert_eq!(heard[1..4], expected);
 }
 
+/// RFC 3461 §5.2.1, §5.2.2: what the sender hears from this server, by what he asked for, what the
+/// next hop said of the recipient, and whether it reports itself.
+#[rstest]
+#[case::success_there("250 DSN", "250 ok", Some("SUCCESS"), None)]
+#[case::failure_there("250 DSN", "550 no", Some("FAILURE"), Some("failed"))]
+#[case::no_failure_there("250 DSN", "550 no", Some("SUCCESS"), None)]
+#[case::success("250 8BITMIME", "250 ok", Some("SUCCESS"), Some("relayed"))]
+#[case::no_success("250 8BITMIME", "250 ok", Some("FAILURE"), None)]
+#[case::nothing_asked_of_success("250 8BITMIME", "250 ok", None, None)]
+#[case::failure("250 8BITMIME", "550 no", Some("FAILURE"), Some("failed"))]
+#[case::no_failure("250 8BITMIME", "550 no", Some("SUCCESS"), None)]
+#[case::never("250 8BITMIME", "550 no", Some("NEVER"), None)]
+#[case::nothing_asked_of_failure("250 8BITMIME", "550 no", None, Some("failed"))]
 #[tokio::test]
-async fn success_is_reported_where_the_next_hop_will_not() {
-    let sink = refusing("NOTHING", "");
-    let back = Back::start(&sink.transport()).await;
-    let mut asked = envelope("sender@mydomain.com", &["x@ext.example"]);
-    asked.recipients[0].notify = Some(Notify {
-        success: true,
-        ..Notify::default()
+async fn the_sender_hears_what_he_asked_for(
+    #[case] offer: &'static str,
+    #[case] reply: &'static str,
+    #[case] asked: Option<&str>,
+    #[case] action: Option<&str>,
+) {
+    let sink = Sink::start(move |line| match line.split(' ').next() {
+        Some("RCPT") => Some(reply.to_owned()),
+        _ => Some(friendly(line, offer)),
     });
-    back.send_as(asked, MESSAGE).await.unwrap();
-    let heard = sink.session().await;
-    assert!(
-        heard.contains(&"RCPT TO:<x@ext.example>".to_owned()),
-        "{heard:?}"
-    );
-    let notice = back.wait_for("mydomain.com/sender", 1).await.remove(0);
-    assert!(notice.contains("Action: relayed\nStatus: 2.0.0\nRemote-MTA: dns; 127.0.0.1\n"));
+    let back = Back::start(&sink.transport()).await;
+    let mut envelope = envelope("sender@mydomain.com", &["x@ext.example"]);
+    envelope.recipients[0].notify = asked.map(|asked| Notify {
+        success: asked == "SUCCESS",
+        failure: asked == "FAILURE",
+        delay: false,
+    });
+    back.send_as(envelope, MESSAGE).await.unwrap();
+    let heard = sink.session().await.join("\n");
+    let passed_on = asked.filter(|_| offer.contains("DSN"));
+    let parameter = passed_on.map(|asked| format!(" NOTIFY={asked}"));
+    let command = format!("RCPT TO:<x@ext.example>{}\n", parameter.unwrap_or_default());
+    assert!(heard.contains(&command), "{heard}");
+    back.wait_until_empty().await;
+    let notices = back.mail("mydomain.com/sender").join("\n");
+    let actions: Vec<_> = notices
+        .lines()
+        .filter_map(|line| line.strip_prefix("Action: "))
+        .collect();
+    assert_eq!(actions, Vec::from_iter(action), "{notices}");
 }
 
 #[rstest]
