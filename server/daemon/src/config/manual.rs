@@ -1,7 +1,7 @@
 //! The manual: one page of all that a configuration may say, made from the rows that the program
 //! itself reads. `vmaild --help-parameters` prints it, and it stands beside the crate as MANUAL.md.
 
-use super::params::{HONOURED, OTHERS, Status};
+use super::params::{HONOURED, IRRELEVANT, NOT_HONOURED, others};
 use crate::policy::{resolve::TRANSPORTS, restrictions};
 use crate::tables::source::{MYSQL_KEYS, QUERY_KEYS, SQLITE_KEYS, TYPES};
 
@@ -42,16 +42,13 @@ pub fn text() -> String {
             row.name, row.kind, row.what
         )
     }));
-    for (status, title) in [
-        (
-            Status::NotHonoured,
-            "Not honoured: a warning where one is set",
-        ),
-        (Status::Irrelevant, "Passed over: they change nothing here"),
+    for (list, title) in [
+        (NOT_HONOURED, "Not honoured: a warning where one is set"),
+        (IRRELEVANT, "Passed over: they change nothing here"),
     ] {
         page.push(format!("\n## {title}\n"));
-        let rows = OTHERS.iter().filter(|(of, ..)| *of == status);
-        page.extend(rows.map(|(_, why, names)| format!("- `{}`: {why}.", names.join("`, `"))));
+        let rows = others(list);
+        page.extend(rows.map(|(names, why)| format!("- `{}`: {why}.", names.replace(' ', "`, `"))));
     }
     page.push(
         "\nAny other name is warned about as unknown, unless another value refers to it."

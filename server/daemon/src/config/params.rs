@@ -80,15 +80,6 @@ pub enum TlsLevel {
     Encrypt,
 }
 
-/// What becomes of a parameter that is not honoured, when somebody sets it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// It changes nothing that `vmaild` does; the reason is the row's text.
-    Irrelevant,
-    /// It would change something, but does not; the row's text says what happens instead.
-    NotHonoured,
-}
-
 /// One parameter that is honoured.
 #[derive(Debug)]
 pub struct Row {
@@ -245,213 +236,51 @@ impl Params {
     }
 }
 
-/// What somebody may set though it is not honoured: what becomes of it, why, and the names.
-pub(super) static OTHERS: &[(Status, &str, &[&str])] = &[
-    (
-        Status::Irrelevant,
-        "there is no delivery to system users here",
-        &[
-            "alias_database",
-            "alias_maps",
-            "biff",
-            "home_mailbox",
-            "local_recipient_maps",
-            "local_transport",
-            "mail_spool_directory",
-            "mailbox_command",
-            "mailbox_size_limit",
-        ],
-    ),
-    (
-        Status::Irrelevant,
-        "mail submitted by system users is not handled here",
-        &["append_dot_mydomain"],
-    ),
-    (
-        Status::Irrelevant,
-        "Postfix's own programs are not used",
-        &[
-            "command_directory",
-            "daemon_directory",
-            "debug_peer_level",
-            "debugger_command",
-            "html_directory",
-            "mailq_path",
-            "manpage_directory",
-            "meta_directory",
-            "newaliases_path",
-            "readme_directory",
-            "sample_directory",
-            "sendmail_path",
-            "setgid_group",
-            "shlib_directory",
-        ],
-    ),
-    (
-        Status::Irrelevant,
-        "there is one level of behaviour",
-        &["compatibility_level"],
-    ),
-    (
-        Status::Irrelevant,
-        "it is what --config says",
-        &["config_directory"],
-    ),
-    (
-        Status::Irrelevant,
-        "nothing is kept outside queue_directory",
-        &["data_directory"],
-    ),
-    (
-        Status::Irrelevant,
-        "with static: tables, virtual_uid_maps says who vmaild runs as",
-        &["mail_owner"],
-    ),
-    (
-        Status::Irrelevant,
-        "no milter is asked",
-        &["milter_macro_daemon_name"],
-    ),
-    (
-        Status::Irrelevant,
-        "nobody is notified of what goes wrong; the log says it",
-        &["notify_classes"],
-    ),
-    (
-        Status::Irrelevant,
-        "database connections are always shared",
-        &["proxy_read_maps", "proxy_write_maps"],
-    ),
-    (
-        Status::Irrelevant,
-        "certificates of next hops are not verified",
-        &["smtp_tls_CAfile", "smtp_tls_CApath"],
-    ),
-    (
-        Status::Irrelevant,
-        "TLS sessions are kept in memory",
-        &[
-            "smtp_tls_session_cache_database",
-            "smtpd_tls_session_cache_database",
-        ],
-    ),
-    (
-        Status::Irrelevant,
-        "smtp_tls_security_level decides",
-        &["smtp_use_tls"],
-    ),
-    (
-        Status::Irrelevant,
-        "the log says postfix/smtpd and the like",
-        &["syslog_name"],
-    ),
-    (
-        Status::Irrelevant,
-        "it is 550",
-        &["unknown_local_recipient_reject_code"],
-    ),
-    (
-        Status::Irrelevant,
-        "mailboxes belong to whom virtual_uid_maps says",
-        &["virtual_minimum_uid"],
-    ),
-    (
-        Status::Irrelevant,
-        "the log says of each session whether it had TLS",
-        &["smtpd_tls_loglevel"],
-    ),
-    (
-        Status::Irrelevant,
-        "Received always says it",
-        &["smtpd_tls_received_header"],
-    ),
-    (
-        Status::NotHonoured,
-        "no copies are sent",
-        &["always_bcc", "recipient_bcc_maps", "sender_bcc_maps"],
-    ),
-    (
-        Status::NotHonoured,
-        "no filter is asked; mail goes on unfiltered",
-        &[
-            "body_checks",
-            "content_filter",
-            "header_checks",
-            "non_smtpd_milters",
-            "smtpd_milters",
-        ],
-    ),
-    (
-        Status::NotHonoured,
-        "addresses and headers are not rewritten",
-        &[
-            "canonical_maps",
-            "masquerade_domains",
-            "recipient_canonical_maps",
-            "sender_canonical_maps",
-        ],
-    ),
-    (
-        Status::NotHonoured,
-        "mail for other domains goes by smtp",
-        &["default_transport"],
-    ),
-    (
-        Status::NotHonoured,
-        "VRFY answers as RCPT would",
-        &["disable_vrfy_command"],
-    ),
-    (
-        Status::NotHonoured,
-        "there is no delivery to system users here",
-        &["luser_relay"],
-    ),
-    (
-        Status::NotHonoured,
-        "every recipient in relay_domains is taken",
-        &["relay_recipient_maps"],
-    ),
-    (
-        Status::NotHonoured,
-        "mail for relay_domains goes by smtp",
-        &["relay_transport"],
-    ),
-    (
-        Status::NotHonoured,
-        "recipients that moved are unknown",
-        &["relocated_maps"],
-    ),
-    (
-        Status::NotHonoured,
-        "no login is made at next hops",
-        &["smtp_sasl_auth_enable", "smtp_sasl_password_maps"],
-    ),
-    (
-        Status::NotHonoured,
-        "restrictions are asked at RCPT only",
-        &["smtpd_data_restrictions", "smtpd_end_of_data_restrictions"],
-    ),
-    (
-        Status::NotHonoured,
-        "ETRN asks smtpd_client_restrictions only",
-        &["smtpd_etrn_restrictions"],
-    ),
-    (
-        Status::NotHonoured,
-        "a user may send under any address",
-        &["smtpd_sender_login_maps"],
-    ),
-    (
-        Status::NotHonoured,
-        "TLS is 1.2 or 1.3",
-        &["smtpd_tls_mandatory_protocols", "smtpd_tls_protocols"],
-    ),
-    (
-        Status::NotHonoured,
-        "mail for virtual_mailbox_domains goes into Maildirs",
-        &["virtual_transport"],
-    ),
-];
+/// Names that change nothing that `vmaild` does, and why: passed over. One reason a line.
+pub(super) const IRRELEVANT: &str = "\
+alias_database alias_maps biff home_mailbox local_recipient_maps local_transport mail_spool_directory mailbox_command mailbox_size_limit: there is no delivery to system users here
+append_dot_mydomain: mail submitted by system users is not handled here
+command_directory daemon_directory debug_peer_level debugger_command html_directory mailq_path manpage_directory meta_directory newaliases_path readme_directory sample_directory sendmail_path setgid_group shlib_directory: Postfix's own programs are not used
+compatibility_level: there is one level of behaviour
+config_directory: it is what --config says
+data_directory: nothing is kept outside queue_directory
+mail_owner: with static: tables, virtual_uid_maps says who vmaild runs as
+milter_macro_daemon_name: no milter is asked
+notify_classes: nobody is notified of what goes wrong; the log says it
+proxy_read_maps proxy_write_maps: database connections are always shared
+smtp_tls_CAfile smtp_tls_CApath: certificates of next hops are not verified
+smtp_tls_session_cache_database smtpd_tls_session_cache_database: TLS sessions are kept in memory
+smtp_use_tls: smtp_tls_security_level decides
+syslog_name: the log says postfix/smtpd and the like
+unknown_local_recipient_reject_code: it is 550
+virtual_minimum_uid: mailboxes belong to whom virtual_uid_maps says
+smtpd_tls_loglevel: the log says of each session whether it had TLS
+smtpd_tls_received_header: Received always says it
+";
+
+/// Names that would change something, but do not, and what happens instead: warned about.
+pub(super) const NOT_HONOURED: &str = "\
+always_bcc recipient_bcc_maps sender_bcc_maps: no copies are sent
+body_checks content_filter header_checks non_smtpd_milters smtpd_milters: no filter is asked; mail goes on unfiltered
+canonical_maps masquerade_domains recipient_canonical_maps sender_canonical_maps: addresses and headers are not rewritten
+default_transport: mail for other domains goes by smtp
+disable_vrfy_command: VRFY answers as RCPT would
+luser_relay: there is no delivery to system users here
+relay_recipient_maps: every recipient in relay_domains is taken
+relay_transport: mail for relay_domains goes by smtp
+relocated_maps: recipients that moved are unknown
+smtp_sasl_auth_enable smtp_sasl_password_maps: no login is made at next hops
+smtpd_data_restrictions smtpd_end_of_data_restrictions: restrictions are asked at RCPT only
+smtpd_etrn_restrictions: ETRN asks smtpd_client_restrictions only
+smtpd_sender_login_maps: a user may send under any address
+smtpd_tls_mandatory_protocols smtpd_tls_protocols: TLS is 1.2 or 1.3
+virtual_transport: mail for virtual_mailbox_domains goes into Maildirs
+";
+
+/// The names of each line of a list, between blanks, and what is said of them.
+pub(super) fn others(list: &str) -> impl Iterator<Item = (&str, &str)> {
+    list.lines().filter_map(|line| line.split_once(": "))
+}
 
 /// The row of a parameter that is honoured.
 pub(crate) fn row(name: &str) -> Option<&'static Row> {
@@ -465,10 +294,12 @@ pub(super) fn report_unhonoured(settings: &Settings, warnings: &mut Vec<Mistake>
         if row(name).is_some() {
             continue;
         }
-        let text = match OTHERS.iter().find(|(.., names)| names.contains(name)) {
-            Some((Status::Irrelevant, ..)) => continue,
+        let why =
+            |list| others(list).find(|(names, _)| names.split(' ').any(|other| other == *name));
+        let text = match why(NOT_HONOURED) {
             Some(_) if setting.text.is_empty() => continue,
-            Some((_, why, _)) => format!("{name} is not honoured: {why}"),
+            Some((_, why)) => format!("{name} is not honoured: {why}"),
+            None if why(IRRELEVANT).is_some() => continue,
             // An administrator's own name is there for others to refer to.
             None if all.iter().any(|(_, other)| refers_to(&other.text, name)) => continue,
             None => format!(
