@@ -6,6 +6,7 @@
 
 pub mod canary;
 pub mod connection;
+mod crowd;
 mod forms;
 pub mod message;
 mod replies;

@@ -187,6 +187,15 @@ pub enum StepKind {
     },
     /// `mailer accepted` (true) or `mailer refused` (false)
     MailerResult(bool),
+    /// `crowd N sessions M messages <ADDRESS>`
+    Crowd {
+        /// How many sessions.
+        sessions: u32,
+        /// How many messages each.
+        messages: u32,
+        /// To whom, without its brackets.
+        to: Text,
+    },
     /// `sql`
     Sql(Text),
     /// `database`

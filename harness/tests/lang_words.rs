@@ -80,6 +80,10 @@ fn header(line: &str) -> Header {
     "connect clear entry 465 from stranger",
     "Connect { from: Some(Stranger), entry: Some(Smtps), clear: true }"
 )]
+#[case(
+    "crowd 20 sessions 5 messages <address@$domain>",
+    r#"Crowd { sessions: 20, messages: 5, to: "address@$domain" }"#
+)]
 #[case("tls", "Tls(Usual)")]
 #[case("tls 1.2", "Tls(Version12)")]
 #[case("tls unnamed", "Tls(Unnamed)")]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connection::{Connection, Peer};
+use super::crowd::{self, Crowd};
 use super::message::{Envelope, content};
 use super::score::{Miss, Score};
 use super::{Journal, Stage, replies};
@@ -17,7 +18,7 @@ use crate::names::Tokens;
 use crate::plan::Case;
 use crate::probe::{self, Look};
 use crate::scenario::text::{expand_str, unescape};
-use crate::scenario::{Entry, Reply, Span, Start, Step, StepKind, Text, Vantage};
+use crate::scenario::{Entry, Message, Reply, Span, Start, Step, StepKind, Text, Vantage};
 use crate::wire::Heard;
 
 /// The password of every account of the seed.
@@ -248,6 +249,7 @@ impl<'a, S: Stage> Run<'a, S> {
                 from,
                 to,
             } => self.mail(*entry, login.as_ref(), from, to, span).await,
+            StepKind::Crowd { .. } => self.crowd(&step.kind, span).await,
             StepKind::MailerResult(accepted) => self.mailed(*accepted, span),
             StepKind::Sql(statement) => {
                 let statement = self.text(statement);
@@ -398,18 +400,78 @@ impl<'a, S: Stage> Run<'a, S> {
     }
 
     async fn connect(&mut self, from: Vantage, entry: Entry, clear: bool) -> Result<(), String> {
-        let facts = self.stage.facts();
-        let peer = Peer {
-            source: self.stage.source(from),
-            address: self.stage.address(entry).await?,
-            entry: if clear { Entry::Plain } else { entry },
-            ca: facts.ca,
-            hostname: facts.hostname,
+        let entry = if clear {
+            (entry, Entry::Plain)
+        } else {
+            (entry, entry)
         };
+        let peer = self.peer(from, entry).await?;
         let connection = Connection::open(peer, self.opened, self.journal).await?;
         self.opened += 1;
         self.connections.push(connection);
         Ok(())
+    }
+
+    /// The way to the port of one entry, to be used as the other.
+    async fn peer(&self, from: Vantage, (port, entry): (Entry, Entry)) -> Result<Peer, String> {
+        let facts = self.stage.facts();
+        Ok(Peer {
+            source: self.stage.source(from),
+            address: self.stage.address(port).await?,
+            entry,
+            ca: facts.ca,
+            hostname: facts.hostname,
+        })
+    }
+
+    /// `crowd`: an expectation, for each reply is looked at.
+    async fn crowd(&mut self, kind: &StepKind, span: Span) -> Result<Done, Stop> {
+        let StepKind::Crowd {
+            sessions,
+            messages,
+            to,
+        } = kind
+        else {
+            return Ok(Done::Action);
+        };
+        let (sessions, messages) = (*sessions, *messages);
+        let entry = (self.case.entry, self.case.entry);
+        let peer = self
+            .peer(self.case.from, entry)
+            .await
+            .map_err(Stop::Environment)?;
+        let date = mailer::date();
+        let letter = || {
+            let envelope = Envelope {
+                token: &self.tokens.next(),
+                names: &self.names,
+                date: &date,
+            };
+            content(&Message::default(), &envelope)
+        };
+        let letters = || {
+            (0..messages)
+                .map(|_| letter())
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let mail = (0..sessions)
+            .map(|_| letters())
+            .collect::<Result<Vec<_>, _>>();
+        let sender = self.names.get("sender").map_or("example", String::as_str);
+        let crowd = Crowd {
+            peer,
+            client: self.client(),
+            from: format!("crowd@{sender}"),
+            to: self.text(to),
+            journal: self.journal,
+            span,
+            first: self.opened,
+        };
+        let (carried, result) = crowd::meet(&crowd, mail.map_err(Stop::Environment)?).await;
+        self.opened += sessions as usize;
+        self.transactions.extend(carried);
+        result.map_err(|why| Stop::Surprise(Miss::new(span, "every message to be taken", why)))?;
+        Ok(Done::Met)
     }
 
     async fn mail(

@@ -22,8 +22,8 @@ pub const HEADERS: &[&str] = &[
 
 /// The words that begin a step: wire, world, probes.
 pub const STEPS: &[&str] = &[
-    "C:", "bytes", "message", "S:", "S=", "connect", "tls", "close", "mailer", "sql", "database",
-    "sink", "target", "repeat", "maildir", "queue", "rows", "log",
+    "C:", "bytes", "message", "crowd", "S:", "S=", "connect", "tls", "close", "mailer", "sql",
+    "database", "sink", "target", "repeat", "maildir", "queue", "rows", "log",
 ];
 
 /// The levels, as they are written.

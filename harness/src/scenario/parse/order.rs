@@ -113,7 +113,7 @@ impl Order {
 /// expectation is not reported as an expectation that is missing.
 fn is_expectation(word: &str, rest: Piece<'_>) -> bool {
     match word {
-        "S:" | "S=" | "queue" | "rows" | "log" | "tls" => true,
+        "S:" | "S=" | "queue" | "rows" | "log" | "tls" | "crowd" => true,
         "mailer" => matches!(rest.word().0.text, "accepted" | "refused"),
         "sink" => !matches!(rest.word().0.text, "answers" | "refuses" | "accepts"),
         "maildir" => rest.word().1.word().0.text != "empty-out",

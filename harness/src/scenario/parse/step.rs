@@ -39,6 +39,7 @@ impl<'a> Parser<'a> {
             "tls" => self.handshake(word, rest),
             "close" => self.close(word, rest),
             "mailer" => self.mailer(node, word, rest),
+            "crowd" => self.crowd(word, rest),
             "sql" => {
                 let statement = self.wanted(word, rest, "an SQL statement")?;
                 Some(StepKind::Sql(self.text(statement, Scope::Step)))
@@ -141,6 +142,34 @@ impl<'a> Parser<'a> {
             (what, rest) = more.word();
         }
         Some(StepKind::Connect { from, entry, clear })
+    }
+
+    /// `crowd N sessions M messages <ADDRESS>`
+    fn crowd(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
+        let (sessions, rest) = self.wanted(word, rest, "a number of sessions")?.word();
+        let (unit, rest) = self.wanted(sessions, rest, "`sessions`")?.word();
+        self.choice("unit", unit, &[("sessions", ())])?;
+        let (messages, rest) = self.wanted(unit, rest, "a number of messages")?.word();
+        let (unit, rest) = self.wanted(messages, rest, "`messages`")?.word();
+        self.choice("unit", unit, &[("messages", ()), ("message", ())])?;
+        let (to, more) = self.wanted(unit, rest, "<ADDRESS>")?.word();
+        self.nothing_more(word, more)?;
+        let inside = to
+            .text
+            .strip_prefix('<')
+            .and_then(|to| to.strip_suffix('>'));
+        if inside.is_none_or(str::is_empty) {
+            let (text, expected) = (to.text.to_owned(), "<user@domain>");
+            self.report(to.span(), What::BadAddress { text, expected });
+            return None;
+        }
+        let (_, open) = to.split_at(1);
+        let (to, _) = open.split_at(open.text.len() - 1);
+        Some(StepKind::Crowd {
+            sessions: self.number(sessions, "a number of sessions from 1 to 100", 1, 100)?,
+            messages: self.number(messages, "a number of messages from 1 to 100", 1, 100)?,
+            to: self.text(to, Scope::Step),
+        })
     }
 
     fn mailer(&mut self, node: &Node<'a>, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
