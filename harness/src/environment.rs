@@ -10,6 +10,7 @@
 //! | `description` | what the target is: how it is started, what it can |
 //! | `target`, `template`, `certs` | the server as a child or a container, its configuration, its certificate |
 //! | `gate` | the way from a target to its database, which can be shut |
+//! | `disk` | small disks of a case's own, which can be full |
 //! | `sink`, `dns` | where foreign mail goes, and how the target finds it |
 //! | `names` | what a case calls its own, and its rows |
 //! | `run`, `standing`, `world` | what cases share, a target with its tables, what one case sees |
@@ -18,6 +19,7 @@
 pub mod certs;
 pub mod database;
 pub mod description;
+mod disk;
 pub mod dns;
 pub mod gate;
 pub mod names;
@@ -86,6 +88,8 @@ pub struct TargetFacts {
     pub owner: Option<(u32, u32)>,
     /// What the target can: `quota`, `faults`, `maildir`, `queue`, `owner`, `own-target`, `sink`, `database`.
     pub capabilities: Vec<String>,
+    /// What it cannot on this machine or with this database, and why.
+    pub unavailable: Vec<(&'static str, &'static str)>,
     /// `tutorial`, `vda` …
     pub profiles: Vec<String>,
     /// How many cases may have a target of their own at the same time.
@@ -105,6 +109,8 @@ pub struct Sunk {
     pub parameters: Vec<String>,
     /// The content, unstuffed, CRLF.
     pub content: Vec<u8>,
+    /// CRs and LFs that did not stand together.
+    pub bare: usize,
 }
 
 /// A message in a Maildir.

@@ -168,8 +168,16 @@ pub fn scenario_name(scenario: &Scenario) -> String {
 /// A case that changes what others rely on must not share its target with them.
 fn owns_target(scenario: &Scenario) -> bool {
     let header = &scenario.header;
-    let said = header.needs.iter().any(|need| need == "own-target");
-    let changes = |step: &Step| matches!(step.kind, StepKind::Database(_) | StepKind::Target(_));
+    let said = header
+        .needs
+        .iter()
+        .any(|need| need == "own-target" || need == "disk");
+    let changes = |step: &Step| {
+        matches!(
+            step.kind,
+            StepKind::Database(_) | StepKind::Target(_) | StepKind::Disk(..)
+        )
+    };
     said || !header.main_cf.is_empty()
         || !header.master_cf.is_empty()
         || all_steps(&scenario.steps).any(changes)

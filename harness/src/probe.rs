@@ -5,9 +5,11 @@
 //! (*blocked*), never taken for absent.
 
 pub mod maildir;
+pub(crate) mod owner;
 pub mod report;
 pub mod sink;
 pub mod sql;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,6 +36,8 @@ pub(crate) struct Look<'a, S> {
     pub(crate) tokens: &'a Tokens,
     pub(crate) journal: &'a Journal,
     pub(crate) names: &'a BTreeMap<String, String>,
+    /// Mailboxes that are watched.
+    pub(crate) watches: &'a BTreeMap<String, watch::Watch>,
     /// Where the case's client stands; its canaries come from there.
     pub(crate) from: Vantage,
     /// The probe's place.

@@ -279,13 +279,18 @@ async fn in_world(shared: &Shared, case: &Case, world: &World) -> Outcome {
 
 /// What the target cannot do, or does not claim to be.
 fn unsupported(shared: &Shared, case: &Case) -> Option<String> {
-    let missing: Vec<&str> = case
-        .needs()
-        .into_iter()
+    let needs = case.needs();
+    let missing: Vec<&str> = needs
+        .iter()
+        .copied()
         .filter(|need| !shared.facts.capabilities.iter().any(|has| has == need))
         .collect();
     if !missing.is_empty() {
         return Some(format!("the target does not offer {}", missing.join(", ")));
+    }
+    let mut here = shared.facts.unavailable.iter();
+    if let Some((_, why)) = here.find(|(what, _)| needs.contains(what)) {
+        return Some((*why).to_owned());
     }
     let profile = case.scenario.header.profile.as_ref()?;
     (!shared.facts.profiles.contains(profile))

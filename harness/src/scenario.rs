@@ -172,8 +172,8 @@ pub enum StepKind {
     },
     /// `tls`
     Tls(Handshake),
-    /// `close` (false), `close at once` (true)
-    Close(bool),
+    /// `close`, `close at once`, `close reset`, `close half`
+    Close(Closing),
     /// `mailer ENTRY [ADDRESS PASSWORD]`
     Mailer {
         /// The way in.
@@ -202,8 +202,8 @@ pub enum StepKind {
     Database(DatabaseFault),
     /// `sink answers VERB …`
     SinkAnswers {
-        /// CONNECT, EHLO, MAIL, RCPT, DATA or DOT.
-        verb: String,
+        /// CONNECT, EHLO, MAIL, RCPT, DATA or DOT, or the axis that says which.
+        verb: Text,
         /// Only for this recipient.
         recipient: Option<Text>,
         /// The reply, or as usual.
@@ -213,8 +213,12 @@ pub enum StepKind {
     SinkListens(bool),
     /// `target restart|kill|start`
     Target(TargetAction),
-    /// `maildir ADDRESS empty-out`
-    EmptyOut(Text),
+    /// `sink heard TEXT`
+    SinkHeard(Text, Option<Duration>),
+    /// `disk mailboxes full` …
+    Disk(Disk, bool),
+    /// `maildir ADDRESS empty-out` …
+    Mailbox(Text, MailboxAction),
     /// `repeat N`
     Repeat(u32, Vec<Step>),
     /// `maildir ADDRESS …`
@@ -340,6 +344,46 @@ pub enum DatabaseFault {
     Start,
     Pause,
     Resume,
+    Slow,
+    Cut,
+}
+
+/// `close …`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// In order: close_notify within TLS, then FIN.
+    Whole,
+    /// FIN, and nothing before it.
+    AtOnce,
+    /// RST.
+    Reset,
+    /// FIN, and what the server still says is read.
+    Half,
+}
+
+/// `disk …`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words of the language")]
+pub enum Disk {
+    Mailboxes,
+    Queue,
+}
+
+/// What is done to a mailbox behind the target's back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MailboxAction {
+    /// `empty-out`: its owner reads and deletes everything.
+    EmptyOut,
+    /// `shut`: nobody may write into it.
+    Shut,
+    /// `open`: that is over.
+    Open,
+    /// `measured`: how many octets lie there is `$measured` from now on.
+    Measured,
+    /// `watched`: what happens in it from now on is seen.
+    Watched,
+    /// `put PATH N bytes`: its owner keeps this file there.
+    Put(Text, usize),
 }
 
 /// `target …`

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
@@ -210,8 +211,19 @@ impl Wire {
     /// Ends the connection as a broken line does: FIN, and nothing before it.
     pub fn cut(self) {}
 
-    /// Ends the connection in order: close_notify within TLS, then FIN.
-    pub async fn close(mut self) {
+    /// Ends the connection by RST.
+    pub fn reset(self) {
+        let stream = match &self.stream {
+            Stream::Clear(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
+        };
+        // Where that cannot be said, dropping it is an end all the same.
+        let _ = set_socket_linger(stream, Some(Duration::ZERO));
+    }
+
+    /// Nothing more will be sent: close_notify within TLS, then FIN. What the server still says can
+    /// be read.
+    pub async fn finish(&mut self) {
         let end = async {
             match &mut self.stream {
                 Stream::Clear(stream) => stream.shutdown().await,
@@ -220,6 +232,11 @@ impl Wire {
         };
         // The peer may be gone already; there is nobody left to tell.
         let _ = timeout(Duration::from_secs(1), end).await;
+    }
+
+    /// Ends the connection in order: close_notify within TLS, then FIN.
+    pub async fn close(mut self) {
+        self.finish().await;
     }
 }
 

@@ -13,6 +13,7 @@
 //! content .. => .                        # the beginning of a line of content is replaced
 //! ending \n => \r\n                      # its end is replaced
 //! connection => 220 hello\r\n            # is sent to each client as it connects
+//! after CONTENT reply 250 => again       # the server gets the whole message a second time
 //! ```
 //!
 //! Texts may hold the escapes of scenarios: `\r \n \t \0 \\ \xHH`.
@@ -56,6 +57,8 @@ pub enum Change {
     Drop,
     /// The connection is closed.
     Close,
+    /// The message that was answered so is handed over once more, on a connection of its own.
+    Again,
 }
 
 /// One rule.
@@ -130,7 +133,7 @@ pub fn parse(text: &str) -> Result<Vec<Rule>, (usize, String)> {
 fn rule(line: &str) -> Result<Rule, String> {
     let (left, right) = line
         .split_once(" => ")
-        .ok_or("expected `reply|command|content|ending PART => TEXT|drop|close`")?;
+        .ok_or("expected `reply|command|content|ending PART => TEXT|drop|close|again`")?;
     let (after, left) = match left.strip_prefix("after ") {
         Some(rest) => {
             let (command, rest) = rest
@@ -163,6 +166,7 @@ fn rule(line: &str) -> Result<Rule, String> {
     let change = match right.trim() {
         "drop" => Change::Drop,
         "close" => Change::Close,
+        "again" => Change::Again,
         text => Change::Text(octets(text)?),
     };
     Ok(Rule {

@@ -74,6 +74,37 @@ async fn a_paused_gate_takes_connections_and_answers_when_it_is_open_again() {
 }
 
 #[tokio::test]
+async fn a_cut_gate_resets_what_stands_and_takes_what_comes() {
+    let mut gate = Gate::open(&echo().await).unwrap();
+    let mut waiting = TcpStream::connect(gate.address()).await.unwrap();
+    assert!(says_back(&mut waiting).await);
+    gate.pause().unwrap();
+    assert!(!says_back(&mut waiting).await);
+    gate.cut();
+    let cut = tokio::time::timeout(LIMIT, waiting.read(&mut [0])).await;
+    let error = cut.expect("cut").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    gate.resume().unwrap();
+    let mut new = TcpStream::connect(gate.address()).await.unwrap();
+    assert!(says_back(&mut new).await);
+}
+
+#[tokio::test]
+async fn a_slow_gate_lets_every_answer_come_late_until_it_is_open_again() {
+    let mut gate = Gate::open(&echo().await).unwrap();
+    let mut stream = TcpStream::connect(gate.address()).await.unwrap();
+    assert!(says_back(&mut stream).await);
+    gate.slow().unwrap();
+    let begun = std::time::Instant::now();
+    stream.write_all(b"x").await.unwrap();
+    let answer = tokio::time::timeout(LIMIT, stream.read_exact(&mut [0])).await;
+    answer.expect("the late answer").unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(200));
+    gate.resume().unwrap();
+    assert!(says_back(&mut stream).await);
+}
+
+#[tokio::test]
 async fn a_gate_that_was_paused_can_be_stopped() {
     let mut gate = Gate::open(&echo().await).unwrap();
     gate.pause().unwrap();

@@ -87,8 +87,10 @@ fn header(line: &str) -> Header {
 #[case("tls", "Tls(Usual)")]
 #[case("tls 1.2", "Tls(Version12)")]
 #[case("tls unnamed", "Tls(Unnamed)")]
-#[case("close", "Close(false)")]
-#[case("close at once", "Close(true)")]
+#[case("close", "Close(Whole)")]
+#[case("close at once", "Close(AtOnce)")]
+#[case("close reset", "Close(Reset)")]
+#[case("close half", "Close(Half)")]
 #[case(
     "mailer 465 address@$domain mypassword\n  from <address@$domain>\n  to <a@$elsewhere>\n  to <b@$elsewhere>",
     r#"Mailer { entry: Smtps, login: Some(("address@$domain", "mypassword")), from: "address@$domain", to: ["a@$elsewhere", "b@$elsewhere"] }"#
@@ -154,6 +156,10 @@ fn a_reply_has_details_and_a_limit() {
 #[case("database start", "Database(Start)")]
 #[case("database pause", "Database(Pause)")]
 #[case("database resume", "Database(Resume)")]
+#[case("database slow", "Database(Slow)")]
+#[case("database cut", "Database(Cut)")]
+#[case("disk mailboxes full", "Disk(Mailboxes, true)")]
+#[case("disk queue free", "Disk(Queue, false)")]
 #[case("target restart", "Target(Restart)")]
 #[case("target kill", "Target(Kill)")]
 #[case("target start", "Target(Start)")]
@@ -171,7 +177,28 @@ fn a_reply_has_details_and_a_limit() {
     "sink answers RCPT as usual",
     r#"SinkAnswers { verb: "RCPT", recipient: None, reply: None }"#
 )]
-#[case("maildir address@$domain empty-out", r#"EmptyOut("address@$domain")"#)]
+#[case(
+    "sink answers DOT closes",
+    r#"SinkAnswers { verb: "DOT", recipient: None, reply: Some("closes") }"#
+)]
+#[case(
+    "maildir address@$domain empty-out",
+    r#"Mailbox("address@$domain", EmptyOut)"#
+)]
+#[case("maildir address@$domain shut", r#"Mailbox("address@$domain", Shut)"#)]
+#[case("maildir address@$domain open", r#"Mailbox("address@$domain", Open)"#)]
+#[case(
+    "maildir address@$domain measured",
+    r#"Mailbox("address@$domain", Measured)"#
+)]
+#[case(
+    "maildir address@$domain watched",
+    r#"Mailbox("address@$domain", Watched)"#
+)]
+#[case(
+    "maildir address@$domain put .Trash/cur/1.a 60 bytes",
+    r#"Mailbox("address@$domain", Put(".Trash/cur/1.a", 60))"#
+)]
 #[case(
     "repeat 3\n  C: RCPT TO:<a$n@$domain>",
     r#"Repeat(3, [Step { kind: Client("RCPT TO:<a$n@$domain>") }])"#
@@ -197,6 +224,7 @@ fn the_world(#[case] lines: &str, #[case] expected: &str) {
     "sink $sender 1 message within 1m",
     r#"Sink { domain: "$sender", count: 1, details: [], within: Some(60s) }"#
 )]
+#[case("sink heard QUIT within 2s", r#"SinkHeard("QUIT", Some(2s))"#)]
 #[case("queue empty", "Queue(0, None)")]
 #[case("queue 1 message within 5s", "Queue(1, Some(5s))")]
 #[case(
@@ -221,6 +249,15 @@ fn a_probe(#[case] lines: &str, #[case] expected: &str) {
 #[case("maildir address@$domain 1 message", "owner vmail")]
 #[case("maildir address@$domain 1 message", "name ,S=$size")]
 #[case("maildir address@$domain 1 message", "lf")]
+#[case("maildir address@$domain 1 message", "plainname")]
+#[case("maildir address@$domain 1 message", "dated")]
+#[case("maildir address@$domain 1 message", "folders")]
+#[case("maildir address@$domain 1 message", "tidy")]
+#[case("maildir address@$domain 1 message", "whole")]
+#[case("maildir address@$domain 1 message", "throughtmp")]
+#[case("sink $sender 1 message", "parameter NOTIFY=NEVER")]
+#[case("sink $sender 1 message", "noparameter RET=")]
+#[case("sink $sender 1 message", "crlf")]
 #[case("maildir address@$domain 1 message", "maildirsize 102400S,10C")]
 #[case("sink $sender 1 message", "from <>")]
 #[case("sink $sender 1 message", "to <friend@$sender>")]

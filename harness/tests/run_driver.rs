@@ -160,6 +160,7 @@ fn deliver(
                 helo: String::new(),
                 parameters: Vec::new(),
                 content: content.into(),
+                bare: 0,
             });
             continue;
         }
@@ -191,6 +192,7 @@ impl Stage for Fake {
             capabilities: Vec::new(),
             profiles: Vec::new(),
             own_targets: 1,
+            unavailable: Vec::new(),
         }
     }
     async fn address(&self, _: Entry) -> Result<SocketAddr, String> {
@@ -554,7 +556,7 @@ async fn the_wire_broken_by_rules_breaks_the_clause() {
 #[rstest]
 #[case(
     "reply 250\n",
-    "expected `reply|command|content|ending PART => TEXT|drop|close`"
+    "expected `reply|command|content|ending PART => TEXT|drop|close|again`"
 )]
 #[case(
     "replies 250 => 500\n",

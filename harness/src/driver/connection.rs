@@ -221,6 +221,23 @@ impl<'a> Connection<'a> {
         self.follower.ended()
     }
 
+    /// Ends the connection by RST, and says which transactions it carried.
+    pub fn reset(self) -> Vec<Transaction> {
+        if let Some(wire) = self.wire {
+            wire.reset();
+            self.journal.note(format!("{}close reset", self.name));
+        }
+        self.follower.ended()
+    }
+
+    /// Sends no more; what the server says can still be heard.
+    pub async fn finish(&mut self) {
+        if let Some(wire) = &mut self.wire {
+            wire.finish().await;
+            self.journal.note(format!("{}close half", self.name));
+        }
+    }
+
     fn note_sent(&mut self, octets: &[u8]) {
         const SHOWN: usize = 24;
         let lines: Vec<&[u8]> = octets.split_inclusive(|&octet| octet == b'\n').collect();

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::environment::{Mail, Sunk, TargetFacts, World};
-use crate::scenario::{DatabaseFault, Entry, TargetAction, Vantage};
+use crate::scenario::{DatabaseFault, Disk, Entry, TargetAction, Vantage};
 use crate::wrong::Wrong;
 
 /// The world of one case. Each method is as in [`World`].
@@ -28,12 +28,20 @@ pub trait Stage: Sync {
     fn rows(&self, statement: &str) -> impl Future<Output = Result<usize, String>> + Send;
     /// Disturbs the database.
     fn database(&self, fault: DatabaseFault) -> impl Future<Output = Result<(), String>> + Send;
+    /// Fills a disk, or makes room.
+    fn disk(&self, _: Disk, _: bool) -> Result<(), String> {
+        Err("there are no disks of the case's own here".into())
+    }
     /// Restarts, kills, starts the target.
     fn target(&self, action: TargetAction) -> impl Future<Output = Result<(), String>> + Send;
     /// Tells the sink what to answer.
     fn sink_answers(&self, verb: &str, recipient: Option<&str>, reply: Option<&str>);
     /// Opens and closes the sink.
     fn sink_listens(&self, listens: bool) -> impl Future<Output = Result<(), String>> + Send;
+    /// What was said at the sink, `#3 C: …` and `#3 S: …`.
+    fn sink_dialogue(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// What came to the sink.
     fn sunk(&self) -> Vec<Sunk>;
     /// The folder of a Maildir.
@@ -90,6 +98,9 @@ impl Stage for Scene<'_> {
     async fn database(&self, fault: DatabaseFault) -> Result<(), String> {
         self.world.database(fault).await
     }
+    fn disk(&self, which: Disk, full: bool) -> Result<(), String> {
+        self.world.disk(which, full)
+    }
     async fn target(&self, action: TargetAction) -> Result<(), String> {
         self.world.target(action).await
     }
@@ -98,6 +109,9 @@ impl Stage for Scene<'_> {
     }
     async fn sink_listens(&self, listens: bool) -> Result<(), String> {
         self.world.sink_listens(listens).await
+    }
+    fn sink_dialogue(&self) -> Vec<String> {
+        self.world.sink_dialogue()
     }
     fn sunk(&self) -> Vec<Sunk> {
         self.world.sunk()

@@ -16,9 +16,13 @@ use crate::ledger::sightings::{self, Sighting};
 use crate::mailer;
 use crate::names::Tokens;
 use crate::plan::Case;
-use crate::probe::{self, Look};
+use crate::probe::watch::Watch;
+use crate::probe::{self, Look, owner};
 use crate::scenario::text::{expand_str, unescape};
-use crate::scenario::{Entry, Message, Reply, Span, Start, Step, StepKind, Text, Vantage};
+use crate::scenario::words::VERBS;
+use crate::scenario::{
+    Closing, Entry, MailboxAction, Message, Reply, Span, Start, Step, StepKind, Text, Vantage,
+};
 use crate::wire::Heard;
 
 /// The password of every account of the seed.
@@ -59,6 +63,7 @@ pub(super) struct Run<'a, S> {
     names: BTreeMap<String, String>,
     connections: Vec<Connection<'a>>,
     opened: usize,
+    watches: BTreeMap<String, Watch>,
     transactions: Vec<Transaction>,
     mailed: Option<Result<(), String>>,
     earlier: Vec<Sighting>,
@@ -81,6 +86,7 @@ impl<'a, S: Stage> Run<'a, S> {
             names,
             connections: Vec::new(),
             opened: 0,
+            watches: BTreeMap::new(),
             transactions: Vec::new(),
             mailed: None,
             earlier: Vec::new(),
@@ -232,17 +238,7 @@ impl<'a, S: Stage> Run<'a, S> {
                 Ok(()) => Ok(Done::Met),
                 Err((expected, seen)) => Err(Stop::Surprise(Miss::new(span, expected, seen))),
             },
-            StepKind::Close(at_once) => {
-                if let Some(connection) = self.connections.pop() {
-                    let carried = if *at_once {
-                        connection.cut()
-                    } else {
-                        connection.close().await
-                    };
-                    self.transactions.extend(carried);
-                }
-                Ok(Done::Action)
-            }
+            StepKind::Close(how) => self.close(*how).await,
             StepKind::Mailer {
                 entry,
                 login,
@@ -271,12 +267,18 @@ impl<'a, S: Stage> Run<'a, S> {
                 recipient,
                 reply,
             } => {
+                let verb = self.text(verb);
+                if !VERBS.contains(&verb.as_str()) {
+                    let known = VERBS.join(", ");
+                    let why = format!("`sink answers {verb}`: expected one of {known}");
+                    return Err(Stop::Environment(why));
+                }
                 let recipient = recipient.as_ref().map(|text| self.text(text));
                 let reply = reply.as_ref().map(|text| self.text(text));
                 let shown = reply.as_deref().unwrap_or("as usual");
                 self.journal.note(format!("sink answers {verb} {shown}"));
                 self.stage
-                    .sink_answers(verb, recipient.as_deref(), reply.as_deref());
+                    .sink_answers(&verb, recipient.as_deref(), reply.as_deref());
                 Ok(Done::Action)
             }
             StepKind::SinkListens(listens) => {
@@ -284,20 +286,68 @@ impl<'a, S: Stage> Run<'a, S> {
                 self.journal.note(format!("sink {word}"));
                 action(self.journal, self.stage.sink_listens(*listens)).await
             }
-            StepKind::EmptyOut(address) => {
+            StepKind::Disk(disk, full) => {
+                let word = if *full { "full" } else { "free" };
+                self.journal
+                    .note(format!("disk {disk:?} {word}").to_ascii_lowercase());
+                let done = self.stage.disk(*disk, *full);
+                done.map(|()| Done::Action).map_err(Stop::Environment)
+            }
+            StepKind::Mailbox(address, what) => {
                 let address = self.text(address);
-                self.journal.note(format!("maildir {address} empty-out"));
-                let read = probe::maildir::empty_out(self.stage, &address);
-                // What its owner has read was delivered, though it is gone.
-                self.earlier.extend(
-                    read.map_err(Stop::Environment)?
-                        .iter()
-                        .flat_map(|content| sightings::in_mailbox(content, &address)),
-                );
-                Ok(Done::Action)
+                self.mailbox(&address, what).map_err(Stop::Environment)
             }
             probe => self.probe(probe, span, evidence).await,
         }
+    }
+
+    async fn close(&mut self, how: Closing) -> Result<Done, Stop> {
+        if how == Closing::Half {
+            self.current()?.finish().await;
+        } else if let Some(connection) = self.connections.pop() {
+            self.transactions.extend(match how {
+                Closing::Reset => connection.reset(),
+                Closing::AtOnce => connection.cut(),
+                _ => connection.close().await,
+            });
+        }
+        Ok(Done::Action)
+    }
+
+    /// What is done to a mailbox behind the target's back.
+    fn mailbox(&mut self, address: &str, what: &MailboxAction) -> Result<Done, String> {
+        self.journal.note(match what {
+            MailboxAction::EmptyOut => format!("maildir {address} empty-out"),
+            MailboxAction::Put(path, size) => {
+                format!("maildir {address} put {} {size} bytes", path.raw)
+            }
+            other => format!("maildir {address} {other:?}").to_lowercase(),
+        });
+        match what {
+            MailboxAction::EmptyOut => {
+                let read = owner::empty_out(self.stage, address)?;
+                // What its owner has read was delivered, though it is gone.
+                let seen = read
+                    .iter()
+                    .flat_map(|content| sightings::in_mailbox(content, address));
+                self.earlier.extend(seen);
+            }
+            MailboxAction::Shut => owner::writable(self.stage, address, false)?,
+            MailboxAction::Open => owner::writable(self.stage, address, true)?,
+            MailboxAction::Put(path, size) => {
+                let path = self.text(path);
+                owner::put(self.stage, address, &path, *size)?;
+            }
+            MailboxAction::Measured => {
+                let octets = owner::stored(self.stage, address)?;
+                self.names.insert("measured".into(), octets.to_string());
+            }
+            MailboxAction::Watched => {
+                let watch = Watch::begin(self.stage, address)?;
+                self.watches.insert(address.to_owned(), watch);
+            }
+        }
+        Ok(Done::Action)
     }
 
     async fn probe(&mut self, kind: &StepKind, span: Span, evidence: bool) -> Result<Done, Stop> {
@@ -306,6 +356,7 @@ impl<'a, S: Stage> Run<'a, S> {
             tokens: self.tokens,
             journal: self.journal,
             names: &self.names,
+            watches: &self.watches,
             from: self.case.from,
             span,
             evidence,
@@ -328,6 +379,10 @@ impl<'a, S: Stage> Run<'a, S> {
             } => {
                 let domain = look.text(domain);
                 probe::sink::check(&look, &domain, *count, details, *within).await?;
+            }
+            StepKind::SinkHeard(text, within) => {
+                let text = look.text(text);
+                probe::sink::heard(&look, &text, *within).await?;
             }
             StepKind::Queue(count, within) => probe::queue(&look, *count, *within).await?,
             StepKind::Rows(count, statement) => {
@@ -584,6 +639,7 @@ fn is_probe(kind: &StepKind) -> bool {
             | StepKind::Queue(..)
             | StepKind::Rows(..)
             | StepKind::Log(..)
+            | StepKind::SinkHeard(..)
     )
 }
 

@@ -33,8 +33,12 @@ while [ -z "$("$1" rm -fv "$2" 2>/dev/null)" ] && [ "$REAP" = gone ] && [ $n -lt
 done
 "#;
 
-/// Servers that are about to die may still write into the folder: try until nothing is left of it.
+/// Disks that were mounted in the folder go first. Servers that are about to die may still write
+/// into it: try until nothing is left of it.
 const REMOVE_FOLDER: &str = r#"
+while read -r _ at _; do
+    case $at in "$1"/*) umount -l "$at" ;; esac
+done < /proc/mounts
 n=0
 while rm -rf -- "$1"; [ -e "$1" ] && [ $n -lt 100 ]; do
     n=$((n+1)); sleep 0.1

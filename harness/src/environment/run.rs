@@ -15,7 +15,7 @@ use super::names::{self, HOSTNAME, LITERAL_DOMAIN, LITERAL_TRANSPORT, Names};
 use super::reaper::RunFolder;
 use super::sink::{self, Sink};
 use super::standing::{
-    Making, NEIGHBOUR, Plan, STRANGER, Standing, Way, remove_canary, seed_canary,
+    DISK, Making, NEIGHBOUR, Plan, STRANGER, Standing, Way, remove_canary, seed_canary,
 };
 use super::world::{Own, World};
 use super::{Description, EnvironmentError, Options, random};
@@ -125,6 +125,7 @@ impl Run {
             gate: None,
             main_cf: main_cf.clone(),
             master_cf: Vec::new(),
+            disks: false,
         };
         let making = Making {
             identity: &identity,
@@ -138,7 +139,7 @@ impl Run {
         seed_canary(&store, &canary).await.map_err(why)?;
         let made = making.target(plan).await;
         let (target, facts) = match made {
-            Ok(made) => made,
+            Ok((target, facts, _)) => (target, facts),
             Err(why) => {
                 // A database that was given has our canary in it.
                 let _ = remove_canary(&store, &canary).await;
@@ -200,7 +201,7 @@ impl Run {
             &format!("sink.{}.test", self.id),
         )
         .map_err(|error| format!("sink {address}:{port}: {error}"))?;
-        let names = own_names.table(address, port);
+        let mut names = own_names.table(address, port);
 
         let (standing, own) = if case.own_target {
             let (standing, own) = self.own_target(number, case, &names).await?;
@@ -210,6 +211,7 @@ impl Run {
             self.shared.target.start().await?;
             (Arc::clone(&self.shared), None)
         };
+        names.insert("port".into(), standing.facts.plain.port().to_string());
         if case.literal_names {
             self.clear_literal(&standing, &own_names).await?;
         }
@@ -318,9 +320,10 @@ impl Run {
             gate: gate.as_ref().map(Gate::address),
             main_cf,
             master_cf,
+            disks: header.needs.iter().any(|need| need == DISK),
         };
         let made = self.making().target(plan).await;
-        let (target, facts) = match made {
+        let (target, facts, disks) = match made {
             Ok(made) => made,
             Err(why) => {
                 // The reason is worth more than a failure to tidy up.
@@ -331,6 +334,7 @@ impl Run {
         let own = Own {
             gate: gate.map(Mutex::new),
             folder: folder.clone(),
+            disks,
         };
         Ok((
             Standing {

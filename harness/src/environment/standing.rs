@@ -13,6 +13,7 @@ use super::certs::Identity;
 use super::database::Store;
 use super::database::local::find;
 use super::description::Start;
+use super::disk::Disks;
 use super::dns::Dns;
 use super::names::HOSTNAME;
 use super::target::{Kind, Recipe, Target};
@@ -25,6 +26,12 @@ const OWN_PROCESSES: usize = 12;
 const OWN_CONTAINERS: usize = 2;
 /// An engine of this machine answers in milliseconds.
 const ENGINE_LIMIT: Duration = Duration::from_secs(10);
+/// The capabilities that are this machine's and this database's, besides the target's.
+pub(super) const DISK: &str = "disk";
+const GATE: &str = "gate";
+pub(super) const NO_GATE: &str =
+    "SQLite is no server: there are no connections to it that could be cut or slow";
+const NO_DISK: &str = "a disk of a case's own has to be mounted, which needs root";
 const LISTEN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// In `mynetworks`, as the template has it.
 pub(super) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -149,6 +156,8 @@ pub(super) struct Plan<'a> {
     pub(super) gate: Option<SocketAddr>,
     pub(super) main_cf: Vec<String>,
     pub(super) master_cf: Vec<(String, String, String)>,
+    /// Mailboxes and queue lie on disks of their own.
+    pub(super) disks: bool,
 }
 
 /// What is needed to make a target.
@@ -164,7 +173,10 @@ pub(super) struct Making<'a> {
 
 impl Making<'_> {
     /// Writes the configuration and starts the server.
-    pub(super) async fn target(&self, plan: Plan<'_>) -> Result<(Target, TargetFacts), String> {
+    pub(super) async fn target(
+        &self,
+        plan: Plan<'_>,
+    ) -> Result<(Target, TargetFacts, Option<Disks>), String> {
         let at =
             |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         std::fs::create_dir(plan.folder).map_err(|error| at(plan.folder, &error))?;
@@ -178,6 +190,11 @@ impl Making<'_> {
                     .map_err(|error| at(folder, &error))?;
             }
         }
+        let disks = if plan.disks {
+            Some(Disks::mount(&mailboxes, &queue, self.owner)?)
+        } else {
+            None
+        };
         let next_hop = self
             .next_hop
             .local_addr()
@@ -215,7 +232,10 @@ impl Making<'_> {
             )?;
             let target = Target::new(self.recipe(plan.folder, &settings)?);
             match target.start().await {
-                Ok(()) => return Ok((target, self.facts(smtp, smtps, mailboxes))),
+                Ok(()) => {
+                    let facts = self.facts(smtp, smtps, mailboxes, plan.store);
+                    return Ok((target, facts, disks));
+                }
                 Err(said) => why = said,
             }
             // Somebody may have taken a port in between; any other reason stays one.
@@ -269,7 +289,20 @@ impl Making<'_> {
         })
     }
 
-    fn facts(&self, plain: SocketAddr, smtps: SocketAddr, mailboxes: PathBuf) -> TargetFacts {
+    fn facts(
+        &self,
+        plain: SocketAddr,
+        smtps: SocketAddr,
+        mailboxes: PathBuf,
+        store: &Store,
+    ) -> TargetFacts {
+        let mut unavailable = Vec::new();
+        if matches!(store, Store::Sqlite(_)) {
+            unavailable.push((GATE, NO_GATE));
+        }
+        if !rustix::process::geteuid().is_root() {
+            unavailable.push((DISK, NO_DISK));
+        }
         TargetFacts {
             plain,
             smtps,
@@ -280,6 +313,7 @@ impl Making<'_> {
             maildir_root: Some(mailboxes),
             owner: Some(self.owner),
             capabilities: self.description.capabilities.clone(),
+            unavailable,
             profiles: self.description.profiles.clone(),
             own_targets: match self.way {
                 Way::Reference { .. } | Way::Command { .. } => OWN_PROCESSES,

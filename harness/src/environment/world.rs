@@ -9,13 +9,14 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::database::Store;
+use super::disk::Disks;
 use super::gate::Gate;
 use super::names::Names;
 use super::run::Run;
 use super::sink::Sink;
 use super::standing::Standing;
 use super::{Mail, Sunk, TargetFacts};
-use crate::scenario::{DatabaseFault, Entry, TargetAction, Vantage};
+use crate::scenario::{DatabaseFault, Disk, Entry, TargetAction, Vantage};
 
 /// What one case sees of the world.
 ///
@@ -43,6 +44,8 @@ pub(super) struct Own {
     /// `None`: SQLite, which is shut by a lock.
     pub(super) gate: Option<Mutex<Gate>>,
     pub(super) folder: PathBuf,
+    /// Where the case needs them.
+    pub(super) disks: Option<Disks>,
 }
 
 impl World {
@@ -87,6 +90,10 @@ impl World {
             (Store::Sqlite(file), _) => match fault {
                 DatabaseFault::Stop | DatabaseFault::Pause => file.shut().await,
                 DatabaseFault::Start | DatabaseFault::Resume => file.open().await,
+                DatabaseFault::Slow | DatabaseFault::Cut => Err(format!(
+                    "{}: the case has to say `needs gate`",
+                    super::standing::NO_GATE
+                )),
             },
             (Store::Mysql { .. }, Some(gate)) => {
                 let mut gate = gate.lock().await;
@@ -96,6 +103,11 @@ impl World {
                         Ok(())
                     }
                     DatabaseFault::Pause => gate.pause(),
+                    DatabaseFault::Slow => gate.slow(),
+                    DatabaseFault::Cut => {
+                        gate.cut();
+                        Ok(())
+                    }
                     DatabaseFault::Start | DatabaseFault::Resume => gate.resume(),
                 };
                 done.map_err(|error| {
@@ -104,6 +116,14 @@ impl World {
             }
             (Store::Mysql { .. }, None) => Err("there is no gate before the database".to_owned()),
         }
+    }
+
+    /// Fills a disk of the case's own to its last octet, or makes room again.
+    pub fn disk(&self, which: Disk, full: bool) -> Result<(), String> {
+        let disks = self.own.as_ref().and_then(|own| own.disks.as_ref());
+        disks
+            .ok_or("the case has no disks of its own: it has to say `needs disk`")?
+            .fill(which, full)
     }
 
     /// Ends or starts the target.
@@ -249,7 +269,7 @@ impl World {
             failures.extend(store.execute(&removal).await.err());
         }
         if let Some(own) = self.own {
-            drop(own.gate);
+            drop((own.gate, own.disks));
             match Arc::into_inner(self.standing) {
                 Some(standing) => failures.extend(standing.store.dispose().await.err()),
                 None => failures.push("the target of the case is still in use".to_owned()),

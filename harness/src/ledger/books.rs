@@ -176,7 +176,7 @@ impl Books {
         })
     }
 
-    /// A failed delivery that nobody is to hear of (null sender, NOTIFY=NEVER) and mail that a
+    /// A failed delivery that nobody is to hear of (null sender, NOTIFY without FAILURE) and mail that a
     /// `discard:` row throws away leave their trace in the log alone.
     fn logged(
         &self,
@@ -185,7 +185,7 @@ impl Books {
         recipient: &Recipient,
         transaction: &Transaction,
     ) -> bool {
-        let silent = transaction.from.is_empty() || recipient.notify_never();
+        let silent = transaction.from.is_empty() || recipient.wants_no_failure();
         (silent && self.log_has(reply, address, "status=bounced"))
             || self.log_has(reply, address, "relay=discard")
             || self.log_has(reply, address, "/discard[")

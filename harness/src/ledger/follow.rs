@@ -41,12 +41,14 @@ impl Recipient {
         self.code / 100 == 2
     }
 
-    /// Whether its sender asked never to hear of it (RFC 3461 §4.1).
+    /// Whether its sender asked to hear of no failure (RFC 3461 §4.1).
     #[must_use]
-    pub fn notify_never(&self) -> bool {
+    pub fn wants_no_failure(&self) -> bool {
         self.parameters
+            .to_ascii_uppercase()
             .split_ascii_whitespace()
-            .any(|parameter| parameter.eq_ignore_ascii_case("NOTIFY=NEVER"))
+            .filter_map(|parameter| parameter.strip_prefix("NOTIFY="))
+            .any(|when| !when.split(',').any(|word| word == "FAILURE"))
     }
 }
 
@@ -301,7 +303,7 @@ mod tests {
         assert_eq!(done.len(), 1);
         assert_eq!(done[0].from, "a@b");
         assert_eq!(done[0].token.as_deref(), Some("t-1"));
-        assert!(done[0].recipients[0].granted() && done[0].recipients[0].notify_never());
+        assert!(done[0].recipients[0].granted() && done[0].recipients[0].wants_no_failure());
         assert!(!done[0].recipients[1].granted());
         assert_eq!(done[0].end, End::Accepted("250 queued as Q1".into()));
     }

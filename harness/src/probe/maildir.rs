@@ -67,34 +67,6 @@ pub(crate) async fn check<S: Stage>(
     }
 }
 
-/// `maildir ADDRESS empty-out`: the owner reads and deletes everything, and counts it off in
-/// maildirsize as Maildir++ readers do. What he read.
-pub(crate) fn empty_out<S: Stage>(stage: &S, address: &str) -> Result<Vec<Vec<u8>>, String> {
-    let folder = stage
-        .maildir(address)
-        .ok_or("the Maildirs of this target cannot be seen")?;
-    let mut read = Vec::new();
-    for path in ["new", "cur"]
-        .iter()
-        .flat_map(|sub| files(&folder.join(sub)))
-    {
-        read.push(std::fs::read(&path).map_err(|error| told(&path, &error))?);
-        std::fs::remove_file(&path).map_err(|error| told(&path, &error))?;
-    }
-    let ledger = folder.join("maildirsize");
-    if !read.is_empty() && ledger.exists() {
-        use std::io::Write;
-        let octets: usize = read.iter().map(Vec::len).sum();
-        let line = format!("-{octets} -{}\n", read.len());
-        std::fs::OpenOptions::new()
-            .append(true)
-            .open(&ledger)
-            .and_then(|mut file| file.write_all(line.as_bytes()))
-            .map_err(|error| told(&ledger, &error))?;
-    }
-    Ok(read)
-}
-
 /// The files of a folder by name; none, if it is not there.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
@@ -107,10 +79,6 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
         .unwrap_or_default();
     paths.sort();
     paths
-}
-
-fn told(path: &Path, error: &std::io::Error) -> String {
-    format!("{}: {error}", path.display())
 }
 
 async fn ours<S: Stage>(look: &Look<'_, S>, address: &str) -> Result<Vec<Mail>, Stop> {
@@ -156,7 +124,7 @@ async fn all_details<S: Stage>(
             if detail.word == "first" {
                 line += 1;
             }
-            one(look, &mail, detail, nth).map_err(|(expected, seen)| {
+            one(look, address, &mail, detail, nth).map_err(|(expected, seen)| {
                 let miss = Miss::new(detail.span, expected, seen);
                 Stop::Missed(if detail.word == "lacks" {
                     miss.harmful()
@@ -173,6 +141,7 @@ type Difference = (String, String);
 
 fn one<S: Stage>(
     look: &Look<'_, S>,
+    address: &str,
     mail: &Mail,
     detail: &Detail,
     nth: usize,
@@ -225,12 +194,7 @@ fn one<S: Stage>(
         }
         "owner" => owner(look, &mail.path),
         "name" => {
-            let name = mail
-                .path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = file_name(&mail.path);
             differ(
                 name.contains(&text),
                 format!("a file name with {text}"),
@@ -251,8 +215,70 @@ fn one<S: Stage>(
             differ(!mail.content.contains(&b'\r'), "LF line ends".into(), seen)
         }
         "maildirsize" => maildirsize(mail, &text),
+        "plainname" => {
+            let name = file_name(&mail.path);
+            // maildir(5): `:` begins what the reader notes, a dot hides the file.
+            let plain = !name.starts_with('.') && !name.contains(':');
+            differ(plain, "a name without `:` and no dot first".into(), name)
+        }
+        "dated" => dated(&mail.path),
+        "folders" => {
+            let folder = mailbox(mail);
+            let missing: Vec<&str> = ["tmp", "new", "cur"]
+                .into_iter()
+                .filter(|sub| !folder.join(sub).is_dir())
+                .collect();
+            let seen = format!("no {}", missing.join(", no "));
+            differ(missing.is_empty(), "tmp, new and cur".into(), seen)
+        }
+        "tidy" => {
+            let left: Vec<String> = files(&mailbox(mail).join("tmp"))
+                .iter()
+                .map(|path| file_name(path))
+                .collect();
+            let seen = format!("there is {}", left.join(", "));
+            differ(left.is_empty(), "nothing left in tmp".into(), seen)
+        }
+        "whole" | "throughtmp" => {
+            let Some(watch) = look.watches.get(address) else {
+                let seen = "no `maildir … watched` before it arrived".into();
+                return Err(("a mailbox that was watched".into(), seen));
+            };
+            let name = file_name(&mail.path);
+            match word {
+                "whole" => watch.arrived_whole(&name),
+                _ => watch.came_through_tmp(&name),
+            }
+        }
         _ => Ok(()),
     }
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// The Maildir in which a message lies.
+fn mailbox(mail: &Mail) -> &Path {
+    let folder = mail.path.parent().and_then(Path::parent);
+    folder.unwrap_or(&mail.path)
+}
+
+/// The file's date is that of its delivery.
+fn dated(path: &Path) -> Result<(), Difference> {
+    let expected = || "a date within a minute of now".to_owned();
+    let modified = std::fs::metadata(path)
+        .and_then(|data| data.modified())
+        .map_err(|error| (expected(), error.to_string()))?;
+    let distance = match modified.elapsed() {
+        Ok(past) => past,
+        Err(ahead) => ahead.duration(),
+    };
+    if distance < Duration::from_mins(1) {
+        return Ok(());
+    }
+    Err((expected(), format!("one {} s away", distance.as_secs())))
 }
 
 fn mode(path: &Path, wanted: &str) -> Result<(), Difference> {
@@ -317,11 +343,7 @@ fn limits(line: &str) -> Vec<&str> {
 
 /// The first line is the limit; the rest adds up to what is in new and cur.
 fn maildirsize(mail: &Mail, limit: &str) -> Result<(), Difference> {
-    let folder = mail
-        .path
-        .parent()
-        .and_then(Path::parent)
-        .unwrap_or(&mail.path);
+    let folder = mailbox(mail);
     let expected = |what: &str| format!("a maildirsize file {what}");
     let text = std::fs::read_to_string(folder.join("maildirsize"))
         .map_err(|error| (expected(&format!("that begins {limit}")), error.to_string()))?;

@@ -18,6 +18,8 @@ pub struct Report {
     pub recipients: Vec<Fields>,
     /// The header that came back, or the whole message.
     pub returned: Vec<u8>,
+    /// The delivery-status part has an octet of eight bits.
+    pub eight_bits: bool,
 }
 
 impl Report {
@@ -39,6 +41,7 @@ impl Report {
             message: Vec::new(),
             recipients: Vec::new(),
             returned: Vec::new(),
+            eight_bits: false,
         };
         for &child in children {
             let Some(part) = message.part(child) else {
@@ -54,6 +57,7 @@ impl Report {
             let octets = body(&message, child);
             match kind.as_str() {
                 "message/delivery-status" | "message/global-delivery-status" => {
+                    report.eight_bits = kind == "message/delivery-status" && !octets.is_ascii();
                     let mut groups = groups(&String::from_utf8_lossy(&octets)).into_iter();
                     report.message = groups.next().unwrap_or_default();
                     report.recipients = groups.collect();
@@ -77,6 +81,11 @@ impl Report {
             .ok()
             .and_then(|n| self.parts.get(n.checked_sub(1)?));
         if part.is_some_and(|part| part.eq_ignore_ascii_case(kind.trim())) {
+            if self.eight_bits {
+                // RFC 3464 §2.1.
+                let seen = "an octet of eight bits in message/delivery-status";
+                return Err(("seven bits".into(), seen.into()));
+            }
             return Ok(());
         }
         Err((

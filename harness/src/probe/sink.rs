@@ -72,6 +72,37 @@ pub(crate) async fn check<S: Stage>(
     }
 }
 
+/// `sink heard TEXT`: a command that begins so came to the case's sink.
+pub(crate) async fn heard<S: Stage>(
+    look: &Look<'_, S>,
+    text: &str,
+    within: Option<Duration>,
+) -> Result<(), Stop> {
+    let deadline = look.deadline(within);
+    loop {
+        let dialogue = look.stage.sink_dialogue();
+        let commands: Vec<&str> = dialogue
+            .iter()
+            .filter_map(|line| line.split_once(" C: ").map(|(_, command)| command))
+            .collect();
+        let begins = |command: &str| {
+            command
+                .get(..text.len())
+                .is_some_and(|begin| begin.eq_ignore_ascii_case(text))
+        };
+        if commands.iter().copied().any(begins) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let last = commands.last().copied().unwrap_or("nothing");
+            let seen = format!("{} commands, at last: {last}", commands.len());
+            let expected = format!("the sink to hear {text}");
+            return Err(Stop::Missed(Miss::new(look.span, expected, seen)));
+        }
+        sleep(POLL).await;
+    }
+}
+
 fn wrong_count<S: Stage>(look: &Look<'_, S>, domain: &str, count: usize) -> Miss {
     let there = ours(look, domain);
     let mut seen = messages(there.len());
@@ -132,6 +163,24 @@ fn one<S: Stage>(look: &Look<'_, S>, sunk: &Sunk, detail: &Detail) -> Result<(),
                 miss
             })
         }),
+        "crlf" if sunk.bare > 0 => {
+            let seen = format!("{} CRs or LFs alone", sunk.bare);
+            Err(Stop::Missed(
+                Miss::new(detail.span, "no CR and no LF alone", seen).harmful(),
+            ))
+        }
+        "parameter" | "noparameter" => {
+            let words = sunk.parameters.iter().flat_map(|all| all.split(' '));
+            let there = words.clone().any(|word| {
+                word.get(..text.len())
+                    .is_some_and(|begin| begin.eq_ignore_ascii_case(&text))
+            });
+            if there == (detail.word == "parameter") {
+                return Ok(());
+            }
+            let seen = sunk.parameters.join(" | ");
+            Err(miss(format!("{} {text}", detail.word), seen))
+        }
         "status" | "part" => {
             let report = Report::read(&sunk.content).ok_or_else(|| {
                 miss(

@@ -1,7 +1,7 @@
 //! The words of the language, each list in one place: the parser, the suggestions in its messages
 //! and the test that compares the README with the parser all read these.
 
-use super::{DatabaseFault, Entry, Handshake, Level, TargetAction, Vantage};
+use super::{Closing, DatabaseFault, Disk, Entry, Handshake, Level, TargetAction, Vantage};
 
 /// The words that begin a header line.
 pub const HEADERS: &[&str] = &[
@@ -23,7 +23,7 @@ pub const HEADERS: &[&str] = &[
 /// The words that begin a step: wire, world, probes.
 pub const STEPS: &[&str] = &[
     "C:", "bytes", "message", "crowd", "S:", "S=", "connect", "tls", "close", "mailer", "sql",
-    "database", "sink", "target", "repeat", "maildir", "queue", "rows", "log",
+    "database", "disk", "sink", "target", "repeat", "maildir", "queue", "rows", "log",
 ];
 
 /// The levels, as they are written.
@@ -35,7 +35,9 @@ pub const UNWRITTEN: &str = "write this";
 /// What `needs` can name.
 pub const CAPABILITIES: &[&str] = &[
     "database",
+    "disk",
     "faults",
+    "gate",
     "log",
     "main-cf",
     "maildir",
@@ -64,6 +66,8 @@ pub const NAMES: &[&str] = &[
     "hostname",
     "sinkaddress",
     "sinkport",
+    "port",
+    "measured",
     "token",
 ];
 
@@ -94,14 +98,30 @@ pub const MAILDIR_DETAILS: &[&str] = &[
     "foldermode",
     "owner",
     "name",
+    "plainname",
+    "dated",
     "lf",
     "last",
     "maildirsize",
+    "folders",
+    "tidy",
+    "whole",
+    "throughtmp",
 ];
 
 /// The lines below `sink DOMAIN N messages`.
 pub const SINK_DETAILS: &[&str] = &[
-    "from", "to", "has", "lacks", "header", "date", "status", "part",
+    "from",
+    "to",
+    "has",
+    "lacks",
+    "header",
+    "date",
+    "status",
+    "part",
+    "parameter",
+    "noparameter",
+    "crlf",
 ];
 
 /// A word of the language and what it means.
@@ -133,7 +153,17 @@ pub(crate) const DATABASE: &[Meaning<DatabaseFault>] = &[
     ("start", DatabaseFault::Start),
     ("pause", DatabaseFault::Pause),
     ("resume", DatabaseFault::Resume),
+    ("slow", DatabaseFault::Slow),
+    ("cut", DatabaseFault::Cut),
 ];
+
+/// `close …`
+pub(crate) const CLOSING: &[Meaning<Closing>] =
+    &[("reset", Closing::Reset), ("half", Closing::Half)];
+
+/// `disk …`
+pub(crate) const DISKS: &[Meaning<Disk>] =
+    &[("mailboxes", Disk::Mailboxes), ("queue", Disk::Queue)];
 
 /// `target …`
 pub(crate) const TARGET: &[Meaning<TargetAction>] = &[

@@ -38,6 +38,8 @@ struct Dialogue {
     waiting: VecDeque<String>,
     /// 354 was answered: what the client sends is content.
     content: bool,
+    /// What the client has said since MAIL, to the end of the content.
+    transaction: Vec<Vec<u8>>,
     /// TLS, or something that is not lines: nothing is changed any more.
     opaque: bool,
 }
@@ -68,8 +70,12 @@ async fn pass(
     with(&shared, |dialogue| {
         dialogue.waiting.push_back("GREETING".into());
     });
+    let again = Again {
+        from: from.ip(),
+        target,
+    };
     let up = commands(from_client, to_server, &rules, &shared);
-    let down = replies(from_server, to_client, &rules, &shared);
+    let down = replies(from_server, to_client, &rules, &shared, &again);
     let (up, down) = tokio::join!(up, down);
     up.and(down)
 }
@@ -155,7 +161,7 @@ async fn commands(
             }
             Some((Change::Drop, _)) => true,
             Some((Change::Close, _)) => break,
-            None => false,
+            Some((Change::Again, _)) | None => false,
         };
         if content && let Some((Change::Text(text), place)) = apply(rules, is_ending, &line) {
             line.splice(place, text);
@@ -196,6 +202,14 @@ fn is_ending(what: &What) -> bool {
 /// Remembers what a line from the client means for the dialogue.
 fn note(shared: &Shared, content: bool, line: &[u8]) {
     with(shared, |dialogue| {
+        if !content
+            && line
+                .get(..5)
+                .is_some_and(|verb| verb.eq_ignore_ascii_case(b"MAIL "))
+        {
+            dialogue.transaction.clear();
+        }
+        dialogue.transaction.push(line.to_vec());
         if !content {
             let command = String::from_utf8_lossy(line).to_ascii_uppercase();
             dialogue.waiting.push_back(command);
@@ -211,6 +225,7 @@ async fn replies(
     mut to: OwnedWriteHalf,
     rules: &[Rule],
     shared: &Shared,
+    again: &Again,
 ) -> io::Result<()> {
     let mut lines = Lines {
         from,
@@ -253,6 +268,10 @@ async fn replies(
             }
             Some((Change::Drop, _)) => continue,
             Some((Change::Close, _)) => break,
+            Some((Change::Again, _)) => {
+                let transaction = with(shared, |dialogue| dialogue.transaction.clone());
+                again.say(&transaction).await?;
+            }
             None => {}
         }
         to.write_all(&line).await?;
@@ -261,4 +280,47 @@ async fn replies(
         }
     }
     to.shutdown().await
+}
+
+/// Where a message is handed over once more, and from where.
+struct Again {
+    from: std::net::IpAddr,
+    target: SocketAddr,
+}
+
+impl Again {
+    /// A session of its own, step by step; what the server answers is of no interest.
+    async fn say(&self, transaction: &[Vec<u8>]) -> io::Result<()> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(self.from, 0))?;
+        let (from, mut to) = socket.connect(self.target).await?.into_split();
+        let shared = Shared::default();
+        let mut replies = Lines {
+            from,
+            buffer: Vec::new(),
+        };
+        let mut content = false;
+        replies.reply(&shared).await?;
+        for line in std::iter::once(&b"EHLO again.example\r\n".to_vec()).chain(transaction) {
+            to.write_all(line).await?;
+            if content && line != b".\r\n" {
+                continue;
+            }
+            let code = replies.reply(&shared).await?;
+            content = code == b"354";
+        }
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// The code of the next reply.
+    async fn reply(&mut self, shared: &Shared) -> io::Result<Vec<u8>> {
+        while let Some(line) = self.next(shared).await? {
+            if line.get(3) != Some(&b'-') {
+                return Ok(line.get(..3).unwrap_or_default().to_vec());
+            }
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
 }

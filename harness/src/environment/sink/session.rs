@@ -118,6 +118,7 @@ impl Session {
                 helo,
                 parameters: vec![parameters],
                 content: Vec::new(),
+                bare: 0,
             });
         }
         Ok(sent)
@@ -149,13 +150,15 @@ impl Session {
             return Ok(sent);
         }
         let mut content = Vec::new();
+        let mut bare = 0;
         loop {
-            let Some(line) = self.line().await? else {
+            let Some((line, crlf)) = self.ended_line().await? else {
                 return Ok(Sent::Over);
             };
             if line == b"." {
                 break;
             }
+            bare += line.split(|&octet| octet == b'\r').count() - usize::from(crlf);
             content.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
             content.extend_from_slice(b"\r\n");
             if content.len() > LARGEST_MESSAGE {
@@ -171,6 +174,7 @@ impl Session {
             return Ok(Sent::Over);
         };
         message.content = content;
+        message.bare = bare;
         self.dot(message).await
     }
 
@@ -230,6 +234,11 @@ impl Session {
     /// A line without its end; `None`: the client closed, or this sink refuses and no message is
     /// under way.
     async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.ended_line().await?.map(|(line, _)| line))
+    }
+
+    /// And whether its end was CRLF.
+    async fn ended_line(&mut self) -> io::Result<Option<(Vec<u8>, bool)>> {
         let mut line = Vec::new();
         let mut limited = (&mut self.stream).take(LONGEST_LINE);
         let read = limited.read_until(b'\n', &mut line);
@@ -244,10 +253,11 @@ impl Session {
         if octets == 0 || line.pop() != Some(b'\n') {
             return Ok(None);
         }
-        if line.last() == Some(&b'\r') {
+        let crlf = line.last() == Some(&b'\r');
+        if crlf {
             line.pop();
         }
-        Ok(Some(line))
+        Ok(Some((line, crlf)))
     }
 }
 

@@ -13,8 +13,24 @@ use crate::scenario::words::FORMS;
 fn stands_once(below: &str, word: &str) -> bool {
     matches!(
         word,
-        "mode" | "foldermode" | "owner" | "path" | "lf" | "maildirsize" | "unfinished"
-    ) || word == "from" && below != "S:"
+        "mode" | "foldermode" | "owner" | "path" | "maildirsize"
+    ) || stands_alone(word)
+        || word == "from" && below != "S:"
+}
+
+/// The words with nothing behind them.
+fn stands_alone(word: &str) -> bool {
+    matches!(
+        word,
+        "lf" | "unfinished"
+            | "plainname"
+            | "dated"
+            | "folders"
+            | "tidy"
+            | "whole"
+            | "throughtmp"
+            | "crlf"
+    )
 }
 
 impl<'a> Parser<'a> {
@@ -56,7 +72,7 @@ impl<'a> Parser<'a> {
     fn detail(&mut self, node: &Node<'a>, word: Piece<'a>, rest: Piece<'a>) -> Option<Detail> {
         let (text, scope) = match word.text {
             "line" => (self.verbatim(node, word, "line"), Scope::Octets),
-            "lf" | "unfinished" => {
+            alone if stands_alone(alone) => {
                 self.nothing_more(word, rest)?;
                 (word.split_at(word.text.len()).1, Scope::Step)
             }

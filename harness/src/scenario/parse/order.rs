@@ -96,6 +96,7 @@ impl Order {
         }
         match name {
             "C:" | "bytes" | "message" | "tls" | "connect" => self.wire = Wire::Open,
+            "close" if rest.text == "half" => self.wire = Wire::Open,
             "close" => self.wire = Wire::Closed,
             "S:" => self.wire = Wire::Replied,
             "S=" if self.wire != Wire::Replied => parser.report(word.span(), What::NoReplyYet),
@@ -116,7 +117,10 @@ fn is_expectation(word: &str, rest: Piece<'_>) -> bool {
         "S:" | "S=" | "queue" | "rows" | "log" | "tls" | "crowd" => true,
         "mailer" => matches!(rest.word().0.text, "accepted" | "refused"),
         "sink" => !matches!(rest.word().0.text, "answers" | "refuses" | "accepts"),
-        "maildir" => rest.word().1.word().0.text != "empty-out",
+        "maildir" => !matches!(
+            rest.word().1.word().0.text,
+            "empty-out" | "shut" | "open" | "measured" | "watched" | "put"
+        ),
         _ => false,
     }
 }

@@ -5,14 +5,17 @@ use super::check::Scope;
 use crate::scenario::error::What;
 use crate::scenario::lines::Node;
 use crate::scenario::piece::Piece;
-use crate::scenario::words::{DATABASE, MAILDIR_DETAILS, SINK_DETAILS, TARGET, VERBS};
-use crate::scenario::{ANY, Detail, StepKind};
+use crate::scenario::words::{DATABASE, DISKS, MAILDIR_DETAILS, SINK_DETAILS, TARGET, VERBS};
+use crate::scenario::{ANY, Detail, MailboxAction, StepKind};
 
 /// The words behind `sink` that are no domain.
-const SINK_WORDS: &[&str] = &["answers", "refuses", "accepts"];
+const SINK_WORDS: &[&str] = &["answers", "heard", "refuses", "accepts"];
+
+/// What `sink answers` takes for a reply that is none: the connection ends, or nothing is said.
+const NO_REPLIES: &[&str] = &["closes", "hangs"];
 
 impl<'a> Parser<'a> {
-    /// `maildir ADDRESS empty | N messages | empty-out`
+    /// `maildir ADDRESS empty | N messages`, and what its owner does there
     pub(super) fn maildir(
         &mut self,
         node: &Node<'a>,
@@ -27,10 +30,24 @@ impl<'a> Parser<'a> {
             self.report(address.span(), What::BadAddress { text, expected });
         }
         let owner = self.text(address, Scope::Step);
-        if rest.word().0.text == "empty-out" {
-            self.no_lines(node, rest.word().0);
-            self.nothing_more(rest.word().0, rest.word().1)?;
-            return Some(StepKind::EmptyOut(owner));
+        let (what, more) = rest.word();
+        let action = match what.text {
+            "empty-out" => Some(MailboxAction::EmptyOut),
+            "shut" => Some(MailboxAction::Shut),
+            "open" => Some(MailboxAction::Open),
+            "measured" => Some(MailboxAction::Measured),
+            "watched" => Some(MailboxAction::Watched),
+            "put" => {
+                self.no_lines(node, what);
+                let action = self.put(what, more)?;
+                return Some(StepKind::Mailbox(owner, action));
+            }
+            _ => None,
+        };
+        if let Some(action) = action {
+            self.no_lines(node, what);
+            self.nothing_more(what, more)?;
+            return Some(StepKind::Mailbox(owner, action));
         }
         let (rest, within) = self.within(rest);
         let count = self.count(address, rest);
@@ -44,7 +61,28 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// `sink DOMAIN empty | N messages`, `sink answers …`, `sink refuses`, `sink accepts`
+    /// `put PATH N bytes`
+    fn put(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<MailboxAction> {
+        let (path, rest) = self.wanted(word, rest, "a path in the Maildir")?.word();
+        let (size, rest) = self.wanted(path, rest, "a number of octets")?.word();
+        let expected = "a number of octets from 1 to 1073741824";
+        let octets = self.number(size, expected, 1, 1 << 30)?;
+        let (unit, more) = self.wanted(size, rest, "`bytes`")?.word();
+        self.choice("unit", unit, &[("bytes", ())])?;
+        self.nothing_more(unit, more)?;
+        let outside = path.text.starts_with('/') || path.text.split('/').any(|part| part == "..");
+        if outside {
+            let (word, expected) = ("put".to_owned(), "a path in the Maildir");
+            self.report(path.span(), What::BadDetail { word, expected });
+            return None;
+        }
+        Some(MailboxAction::Put(
+            self.text(path, Scope::Step),
+            octets as usize,
+        ))
+    }
+
+    /// `sink DOMAIN empty | N messages`, `sink heard …`, `sink answers …`, `sink refuses`, `sink accepts`
     pub(super) fn sink(
         &mut self,
         node: &Node<'a>,
@@ -56,6 +94,13 @@ impl<'a> Parser<'a> {
             "answers" => {
                 self.no_lines(node, first);
                 return self.sink_answers(first, rest);
+            }
+            "heard" => {
+                self.no_lines(node, first);
+                let (text, within) = self.within(rest);
+                let text = self.wanted(first, text, "how a command begins")?;
+                let within = within.and_then(|(_, time)| time);
+                return Some(StepKind::SinkHeard(self.text(text, Scope::Step), within));
             }
             "refuses" | "accepts" => {
                 self.no_lines(node, first);
@@ -91,7 +136,7 @@ impl<'a> Parser<'a> {
         let (verb, rest) = self
             .wanted(word, rest, "what is answered: RCPT, DATA …")?
             .word();
-        if !VERBS.contains(&verb.text) {
+        if !VERBS.contains(&verb.text) && !verb.text.starts_with('$') {
             self.not_one_of("part of a session", verb, VERBS.to_vec());
             return None;
         }
@@ -117,7 +162,7 @@ impl<'a> Parser<'a> {
             reply,
             "a reply, as 550 5.1.1 no such user; or `as usual`",
         )?;
-        let verb = verb.text.to_owned();
+        let verb = self.text(verb, Scope::Step);
         if reply
             .words()
             .iter()
@@ -135,8 +180,8 @@ impl<'a> Parser<'a> {
         let number = code.text.split('-').next().unwrap_or_default();
         let digits = number.len() == 3 && number.chars().all(|c| c.is_ascii_digit());
         let known = digits && code.text.starts_with(['2', '3', '4', '5']);
-        let instead = matches!(reply.text, "closes" | "hangs");
-        if !known && !instead && !code.text.starts_with('$') {
+        let ends = NO_REPLIES.contains(&reply.text.trim());
+        if !known && !ends && !code.text.starts_with('$') {
             let (word, expected) = (
                 "sink answers".to_owned(),
                 "a reply, as 550 5.1.1 no such user; `closes` or `hangs`",
@@ -191,11 +236,21 @@ impl<'a> Parser<'a> {
     /// `database …`
     pub(super) fn database(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
         let (fault, more) = self
-            .wanted(word, rest, "stop, start, pause or resume")?
+            .wanted(word, rest, "stop, start, pause, resume, slow or cut")?
             .word();
         let fault = self.choice("state of the database", fault, DATABASE)?;
         self.nothing_more(word, more)?;
         Some(StepKind::Database(fault))
+    }
+
+    /// `disk mailboxes|queue full|free`
+    pub(super) fn disk(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
+        let (disk, more) = self.wanted(word, rest, "mailboxes or queue")?.word();
+        let which = self.choice("disk", disk, DISKS)?;
+        let (state, more) = self.wanted(disk, more, "full or free")?.word();
+        let full = self.choice("state of a disk", state, &[("full", true), ("free", false)])?;
+        self.nothing_more(word, more)?;
+        Some(StepKind::Disk(which, full))
     }
 
     /// `target …`

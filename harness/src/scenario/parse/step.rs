@@ -7,9 +7,9 @@ use crate::scenario::error::What;
 use crate::scenario::lines::Node;
 use crate::scenario::piece::Piece;
 use crate::scenario::words::{
-    ENTRIES, HANDSHAKES, LEVELS, MAILER_DETAILS, MESSAGE_DETAILS, VANTAGES,
+    CLOSING, ENTRIES, HANDSHAKES, LEVELS, MAILER_DETAILS, MESSAGE_DETAILS, VANTAGES,
 };
-use crate::scenario::{Detail, Handshake, Message, Span, StepKind, Text, words};
+use crate::scenario::{Closing, Detail, Handshake, Message, Span, StepKind, Text, words};
 
 /// Where `bytes` ends a segment.
 const CUT: &str = "<cut>";
@@ -45,6 +45,7 @@ impl<'a> Parser<'a> {
                 Some(StepKind::Sql(self.text(statement, Scope::Step)))
             }
             "database" => self.database(word, rest),
+            "disk" => self.disk(word, rest),
             "sink" => self.sink(node, word, rest),
             "target" => self.target(word, rest),
             "repeat" => self.repeat(node, word, rest, order),
@@ -105,11 +106,15 @@ impl<'a> Parser<'a> {
     /// `close`, `close at once`
     fn close(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
         let words: Vec<&str> = rest.words().iter().map(|word| word.text).collect();
-        if words == ["at", "once"] {
-            return Some(StepKind::Close(true));
+        match words.as_slice() {
+            [] => return Some(StepKind::Close(Closing::Whole)),
+            ["at", "once"] => return Some(StepKind::Close(Closing::AtOnce)),
+            _ => {}
         }
-        self.nothing_more(word, rest)?;
-        Some(StepKind::Close(false))
+        let (how, more) = rest.word();
+        let how = self.choice("way to close", how, CLOSING)?;
+        self.nothing_more(word, more)?;
+        Some(StepKind::Close(how))
     }
 
     fn connect(&mut self, word: Piece<'a>, rest: Piece<'a>) -> Option<StepKind> {
