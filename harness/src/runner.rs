@@ -81,6 +81,42 @@ pub async fn vantage(facts: &TargetFacts) -> Option<String> {
     }
 }
 
+/// How long a new target may take until its tables answer.
+const TABLES: Duration = Duration::from_secs(20);
+
+/// Waits until a target of a case's own has its tables: it asks them first when the first recipient
+/// comes, and on a busy machine its login to the database takes longer than a lookup may. What a
+/// target answers for good is its own business.
+async fn tables_answer(world: &World) {
+    let facts = world.facts();
+    let recipient = format!("RCPT TO:<{}>\r\n", world.canary_mailbox());
+    let deadline = Instant::now() + TABLES;
+    while Instant::now() < deadline {
+        let journal = Journal::new(TABLES);
+        let peer = Peer {
+            source: facts.neighbour,
+            address: facts.plain,
+            entry: Entry::Plain,
+            ca: facts.ca.clone(),
+            hostname: facts.hostname.clone(),
+        };
+        let asked = async {
+            let mut connection = Connection::open(peer, 0, &journal).await?;
+            connection.greet("ready.example").await?;
+            connection.ask("MAIL FROM:<>", 250).await?;
+            connection.send(recipient.as_bytes(), Span::default()).await;
+            let heard = connection.hear(Duration::from_secs(10)).await;
+            let _ = connection.ask("QUIT", 221).await;
+            connection.close().await;
+            Ok::<Heard, String>(heard)
+        };
+        match asked.await {
+            Ok(Heard::Reply(reply)) if reply.class() == 4 => {}
+            _ => return,
+        }
+    }
+}
+
 /// What all cases share.
 #[derive(Debug)]
 struct Shared {
@@ -204,6 +240,9 @@ async fn one(shared: Arc<Shared>, case: Case) {
             return;
         }
     };
+    if case.own_target {
+        unless_stopped(&shared, tables_answer(&world)).await;
+    }
     let outcome = unless_stopped(&shared, Box::pin(in_world(&shared, &case, &world))).await;
     let log = world.log();
     let disposed = world.dispose().await;
