@@ -49,7 +49,7 @@ fn table() -> Vec<(&'static str, Vec<u8>)> {
         ("HeaderAfterStep", steps("from    neighbour")),
         ("HeaderTwice", header("from    neighbour\nfrom    stranger")),
         ("Missing", steps("sql")),
-        ("Unexpected", steps("close now")),
+        ("Unexpected", steps("close reset now")),
         ("BadNumber", steps("maildir address@$domain 0 messages")),
         ("BadTime", steps("C: NOOP\nS: 250 within 2 s")),
         ("NothingWithoutTime", steps("S: nothing")),
