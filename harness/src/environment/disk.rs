@@ -11,8 +11,8 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::scenario::Disk;
 
-/// Of each; larger than the messages of a case.
-const SIZE: &str = "4m";
+/// Of each. Servers want room for the largest message they take before they take any.
+const SIZE: &str = "32m";
 /// What fills one.
 const FILLER: &str = ".filler";
 
@@ -71,7 +71,7 @@ impl Drop for Disks {
 fn fill(path: &Path) -> io::Result<()> {
     let mut file = std::fs::File::create(path)?;
     loop {
-        match file.write(&[0; 4096]) {
+        match file.write(&[0; 64 * 1024]) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
             Err(error) => return Err(error),
