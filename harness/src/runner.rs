@@ -241,7 +241,7 @@ async fn one(shared: Arc<Shared>, case: Case) {
         }
     };
     if case.own_target {
-        unless_stopped(&shared, tables_answer(&world)).await;
+        unless_stopped(&shared, Box::pin(tables_answer(&world))).await;
     }
     let outcome = unless_stopped(&shared, Box::pin(in_world(&shared, &case, &world))).await;
     let log = world.log();

@@ -71,7 +71,7 @@ impl Drop for Disks {
 fn fill(path: &Path) -> io::Result<()> {
     let mut file = std::fs::File::create(path)?;
     loop {
-        match file.write(&[0; 64 * 1024]) {
+        match file.write(&[0; 16 * 1024]) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
             Err(error) => return Err(error),

@@ -137,8 +137,7 @@ impl Run {
             owner,
         };
         seed_canary(&store, &canary).await.map_err(why)?;
-        let made = making.target(plan).await;
-        let (target, facts) = match made {
+        let (target, facts) = match making.target(plan).await {
             Ok((target, facts, _)) => (target, facts),
             Err(why) => {
                 // A database that was given has our canary in it.

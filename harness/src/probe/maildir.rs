@@ -215,6 +215,21 @@ fn one<S: Stage>(
             differ(!mail.content.contains(&b'\r'), "LF line ends".into(), seen)
         }
         "maildirsize" => maildirsize(mail, &text),
+        _ => way(look, address, mail, word),
+    }
+}
+
+/// How a message came into its Maildir, and what is around it.
+fn way<S: Stage>(
+    look: &Look<'_, S>,
+    address: &str,
+    mail: &Mail,
+    word: &str,
+) -> Result<(), Difference> {
+    let differ = |good: bool, expected: String, seen: String| {
+        if good { Ok(()) } else { Err((expected, seen)) }
+    };
+    match word {
         "plainname" => {
             let name = file_name(&mail.path);
             // maildir(5): `:` begins what the reader notes, a dot hides the file.
