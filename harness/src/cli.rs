@@ -5,7 +5,10 @@
 //! it on standard error.
 
 mod bench;
+mod doctor;
+mod init;
 mod register;
+mod results;
 mod run;
 mod scenarios;
 
@@ -79,6 +82,34 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         scenarios: Option<PathBuf>,
     },
+    /// Write the description of a server that runs already, with comments
+    Init(Box<init::Init>),
+    /// Look whether a target's description fits the server, key by key
+    Doctor(Box<Doctor>),
+    /// Join the JSON results of the parts of a run (`run --shard`)
+    Merge {
+        /// What `run --json` wrote
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Write the whole here, and its sums to standard output
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Known failures: say which entries are stale
+        #[arg(long, value_name = "FILE")]
+        known: Option<PathBuf>,
+    },
+    /// Put implementations beside each other: groups of clauses, and all clauses
+    Matrix {
+        /// What `run --json` or `merge` wrote, a file an implementation
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Write Markdown here instead of to standard output
+        #[arg(long, value_name = "FILE")]
+        markdown: Option<PathBuf>,
+        /// Write a page of HTML
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
     /// Start the reference server, on the tutorial's data or by a folder of configuration
     Serve(Serve),
     /// Measure: the reference server beside another one, or its cold start and the suite's time
@@ -101,7 +132,9 @@ const EXIT_CODES: &str = "Exit codes:
 )]
 #[derive(Debug, Clone, Args)]
 struct Run {
-    /// Clause ids, names of scenarios or cases, patterns with * and ?; none: everything
+    /// Clause ids, names of scenarios or cases, patterns with * and ?; none: everything.
+    /// smtp://user:password@host:port (or smtps://): that server, of which no more is known
+    #[arg(value_name = "SELECTION|URL")]
     selection: Vec<String>,
     /// auto, docker, local, embedded, or mysql://user:password@host/database
     #[arg(long, default_value = "auto")]
@@ -129,6 +162,14 @@ struct Run {
     /// The server to judge: a description (fixtures/targets/README.md); none: the reference server
     #[arg(long, value_name = "FILE")]
     target: Option<PathBuf>,
+    #[command(flatten)]
+    black_box: BlackBox,
+    /// A server that runs already: also what is load, and what clients are banned for
+    #[arg(long)]
+    intrusive: bool,
+    /// Only each N-th case, beginning with the K-th: a part for one of N machines (`merge` joins them)
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    shard: Option<(usize, usize)>,
     /// Known failures: a file of lines `PATTERN  REASON  DATE  [LINK]`
     #[arg(long, value_name = "FILE")]
     known: Option<PathBuf>,
@@ -202,6 +243,53 @@ struct Bench {
     only: Option<String>,
 }
 
+/// `vmailspec doctor`
+#[derive(Debug, Clone, Args)]
+struct Doctor {
+    /// smtp://user:password@host:port, or smtps://
+    #[arg(required_unless_present = "target", conflicts_with = "target")]
+    url: Option<String>,
+    /// The description
+    #[arg(long, value_name = "FILE")]
+    target: Option<PathBuf>,
+    /// As of `run`
+    #[arg(long, default_value = "auto")]
+    database: String,
+    /// As of `run`
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        env = "VMAILSPEC_DATABASE_IMAGE",
+        default_value = "mysql:8.4"
+    )]
+    database_image: String,
+    #[command(flatten)]
+    black_box: BlackBox,
+}
+
+/// What is said beside a URL.
+#[derive(Debug, Clone, Args)]
+struct BlackBox {
+    /// With a URL: the account's password is the first line of this file
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// With a URL: whose certificates are taken: public, any, or a file of authorities (PEM)
+    #[arg(long, value_name = "WORD|FILE", default_value = "public")]
+    certificates: String,
+    /// With a URL: the name in the server's certificate, if it is not the URL's
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let parts = text
+        .split_once('/')
+        .and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    parts
+        .filter(|(k, n)| (1..=*n).contains(k))
+        .ok_or_else(|| "expected K/N, as 1/4 to 4/4".to_owned())
+}
+
 /// `vmailspec serve`
 #[derive(Debug, Clone, Args)]
 pub struct Serve {
@@ -246,6 +334,16 @@ fn commanded(command: Command) -> std::process::ExitCode {
             return serve::configured(&config, resolver);
         }
         Command::Run(run) => run::run(&run),
+        Command::Init(said) => init::init(*said),
+        Command::Doctor(said) => run::examined(&said),
+        Command::Merge { files, json, known } => {
+            results::merge(&files, json.as_deref(), known.as_deref())
+        }
+        Command::Matrix {
+            files,
+            markdown,
+            html,
+        } => results::matrix(&files, markdown.as_deref(), html.as_deref()),
         Command::Check { files } => scenarios::check(&files),
         Command::Fmt { check, files } => scenarios::fmt(&files, check),
         Command::Explain { id, scenarios } => register::explain(&id, scenarios.as_deref()),

@@ -13,32 +13,43 @@
 //! | `disk` | small disks of a case's own, which can be full |
 //! | `sink`, `dns` | where foreign mail goes, and how the target finds it |
 //! | `names` | what a case calls its own, and its rows |
+//! | `outside`, `manners`, `mirror` | servers that run already: where they are, what they are spared, Maildirs that are far away |
 //! | `run`, `standing`, `world` | what cases share, a target with its tables, what one case sees |
 //! | `reaper` | ends it all |
 
 pub mod certs;
+pub mod checks;
 pub mod database;
 pub mod description;
 mod disk;
 pub mod dns;
 pub mod gate;
+pub mod manners;
+mod mirror;
 pub mod names;
+pub mod outside;
 pub mod random;
 pub mod reaper;
 mod run;
+mod server;
 pub mod sink;
 mod standing;
 pub mod target;
 pub mod template;
+mod visit;
 mod world;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::plan::Case;
+use crate::plan::{Case, PORT_25};
+use crate::scenario::Entry;
+use crate::wire::Trust;
 
 pub use self::description::Description;
+use self::manners::Manners;
+use self::outside::Secret;
 pub use self::world::World;
 
 /// What the command line asks for.
@@ -52,6 +63,10 @@ pub struct Options {
     pub database_image: String,
     /// `--keep`: leave the temporary folder for a look.
     pub keep: bool,
+    /// Spare a server of somebody else's nothing but mail for foreign domains: `--intrusive`.
+    pub intrusive: bool,
+    /// Begins the token of every message.
+    pub run: String,
     /// `--wrong FILE…`: `main.cf` lines that make a wrong server of the reference (`fixtures/wrong`).
     pub wrong: Vec<PathBuf>,
 }
@@ -74,8 +89,8 @@ pub struct TargetFacts {
     pub plain: SocketAddr,
     /// Port 465.
     pub smtps: SocketAddr,
-    /// The authority that signed its certificate, DER.
-    pub ca: Vec<u8>,
+    /// Which certificates are its own.
+    pub trust: Trust,
     /// The name in its certificate.
     pub hostname: String,
     /// The source address of a stranger.
@@ -94,6 +109,26 @@ pub struct TargetFacts {
     pub profiles: Vec<String>,
     /// How many cases may have a target of their own at the same time.
     pub own_targets: usize,
+    /// How many cases there may be at once at all; `None`: as many as the run likes.
+    pub at_once: Option<usize>,
+    /// What a server of somebody else's is spared.
+    pub manners: Option<Manners>,
+    /// Texts that no report may show.
+    pub secrets: Vec<Secret>,
+    /// Where a stranger's mail comes from and goes to when relaying is asked about.
+    pub foreign: [String; 2],
+}
+
+impl TargetFacts {
+    /// Port 25, or 465 where that is the only one.
+    #[must_use]
+    pub fn way_in(&self) -> (SocketAddr, Entry) {
+        if self.capabilities.iter().any(|word| word == PORT_25) {
+            (self.plain, Entry::Plain)
+        } else {
+            (self.smtps, Entry::Smtps)
+        }
+    }
 }
 
 /// A message that came to the sink.
@@ -137,6 +172,34 @@ impl Environment {
         Ok(Self {
             run: Arc::new(run::Run::start(options, say).await?),
         })
+    }
+
+    /// Looks whether the target's description fits the server, key by key, and leaves nothing behind.
+    /// An error: the words of the command line are off.
+    pub async fn examine(
+        options: &Options,
+        say: &(dyn Fn(String) + Sync),
+    ) -> Result<Vec<checks::Finding>, EnvironmentError> {
+        let (mut findings, entered) = match options.target.outside() {
+            None => (Vec::new(), run::Run::start(options, say).await),
+            Some(outside) => {
+                let (findings, doors) = checks::doors(outside).await;
+                if doors.smtp.or(doors.smtps).is_none() || checks::first_problem(&findings).is_err()
+                {
+                    return Ok(findings);
+                }
+                (findings, visit::enter(options, outside, doors, say).await)
+            }
+        };
+        match entered {
+            Ok(run) => {
+                findings.extend(checks::house(&run).await);
+                run.stop().await;
+            }
+            Err(EnvironmentError::Unavailable(why)) => findings.push(checks::not_entered(why)),
+            Err(usage) => return Err(usage),
+        }
+        Ok(findings)
     }
 
     /// `MySQL 9.7.4 in a container (image …)`, `SQLite 3.51 embedded` …

@@ -142,10 +142,12 @@ impl<S: Stage> Watch<'_, S> {
         let accepted = transactions
             .iter()
             .any(|one| matches!(one.end, End::Accepted(_)));
-        let seen = if accepted {
-            Seen::Nothing
-        } else {
-            Seen::AsSaid
+        // A target that does not say where its Maildirs are is not asked what became of its mail.
+        let capabilities = self.stage.facts().capabilities;
+        let seen = match accepted {
+            true if capabilities.iter().any(|word| word == "maildir") => Seen::Nothing,
+            true => Seen::Unsupported,
+            false => Seen::AsSaid,
         };
         CLAUSES
             .iter()

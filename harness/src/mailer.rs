@@ -10,9 +10,11 @@ use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 
+use crate::environment::manners::{Guard, Manners};
 use crate::ledger::follow::{End, Recipient, Transaction};
 use crate::names::TOKEN_FIELD;
 use crate::scenario::{Entry, Span};
+use crate::wire::Trust;
 
 /// One message and the way it goes.
 #[derive(Debug)]
@@ -23,10 +25,12 @@ pub struct Letter {
     pub address: SocketAddr,
     /// The way in.
     pub entry: Entry,
-    /// The authority that signed the target's certificate, DER.
-    pub ca: Vec<u8>,
+    /// Which certificates are the target's.
+    pub trust: Trust,
     /// The name in the certificate.
     pub hostname: String,
+    /// What the target is spared.
+    pub manners: Option<Manners>,
     /// What EHLO says.
     pub client: String,
     /// User and password.
@@ -54,12 +58,36 @@ pub async fn send(letter: &Letter) -> Result<String, Refusal> {
         text,
         unknown: false,
     };
+    if let Some(manners) = &letter.manners {
+        let mut guard = Guard::new(&manners.domains);
+        for to in &letter.to {
+            guard
+                .passes(format!("RCPT TO:<{to}>\r\n").as_bytes())
+                .map_err(early)?;
+        }
+        guard.passes(b"DATA\r\n").map_err(early)?;
+        if let Some(pace) = &manners.pace {
+            pace.turn().await;
+        }
+    }
     let words = |error: lettre::transport::smtp::Error| early(in_words(&error));
     let envelope = envelope(letter).map_err(early)?;
-    let tls = TlsParameters::builder(letter.hostname.clone())
-        .add_root_certificate(Certificate::from_der(letter.ca.clone()).map_err(words)?)
-        .build()
-        .map_err(words)?;
+    let mut tls = TlsParameters::builder(letter.hostname.clone());
+    match &letter.trust {
+        Trust::Public => {}
+        Trust::Any => {
+            tls = tls
+                .dangerous_accept_invalid_certs(true)
+                .dangerous_accept_invalid_hostnames(true);
+        }
+        Trust::Authorities(all) => {
+            for one in all {
+                let one = Certificate::from_der(one.clone()).map_err(words)?;
+                tls = tls.add_root_certificate(one);
+            }
+        }
+    }
+    let tls = tls.build().map_err(words)?;
     let client = ClientId::Domain(letter.client.clone());
     let wrapped = (letter.entry == Entry::Smtps).then(|| tls.clone());
     let mut connection = AsyncSmtpConnection::connect_tokio1(

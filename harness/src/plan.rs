@@ -1,11 +1,14 @@
 //! The plan: which cases a run consists of. A scenario becomes one case for each combination of
 //! its axes and rows; the selection keeps those that were asked for.
 
+pub mod manners;
+pub mod needs;
 pub mod selection;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::needs::{ACCOUNT, NEIGHBOUR, PORT_25, PORT_465, ROWS};
 use crate::scenario::{Clause, Entry, Scenario, Step, StepKind, Vantage};
 
 /// One case: a scenario with its axes bound.
@@ -184,7 +187,7 @@ fn owns_target(scenario: &Scenario) -> bool {
 }
 
 /// The steps, also those inside of `repeat`.
-fn all_steps(steps: &[Step]) -> impl Iterator<Item = &Step> {
+pub(crate) fn all_steps(steps: &[Step]) -> impl Iterator<Item = &Step> {
     steps.iter().flat_map(|step| {
         let inner: &[Step] = match &step.kind {
             StepKind::Repeat(_, inner) => inner,
@@ -203,20 +206,6 @@ pub fn clauses(scenario: &Scenario) -> impl Iterator<Item = &Clause> {
 }
 
 impl Case {
-    /// The capabilities that it needs: those its header names, and those its lines cannot do without.
-    #[must_use]
-    pub fn needs(&self) -> Vec<&str> {
-        let header = &self.scenario.header;
-        let configures = !header.main_cf.is_empty() || !header.master_cf.is_empty();
-        let mut needs: Vec<&str> = header.needs.iter().map(String::as_str).collect();
-        for (word, needed) in [("own-target", self.own_target), ("main-cf", configures)] {
-            if needed && !needs.contains(&word) {
-                needs.push(word);
-            }
-        }
-        needs
-    }
-
     /// The names that expand its texts: those of its world, its axes and its columns.
     #[must_use]
     pub fn names(&self, world: &BTreeMap<String, String>) -> BTreeMap<String, String> {

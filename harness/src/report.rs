@@ -1,7 +1,9 @@
 //! Reports: they hear events and nothing else.
 
+pub mod document;
 pub mod json;
 pub mod junit;
+pub mod matrix;
 pub mod summary;
 pub mod tap;
 pub mod terminal;

@@ -15,11 +15,11 @@ use crate::driver::connection::{Connection, Peer};
 use crate::driver::stage::{Scene, Stage};
 use crate::driver::{ClauseSeen, Journal, Outcome, drive};
 use crate::environment::{Environment, TargetFacts, World};
-use crate::event::{CaseResult, ClauseResult, Event, Verdict};
+use crate::event::{CaseResult, ClauseResult, Event, Failure, Verdict};
 use crate::known::Known;
 use crate::names::Tokens;
-use crate::plan::{Case, clauses};
-use crate::scenario::{Clause, Entry, Span, expand};
+use crate::plan::{Case, ROWS, clauses};
+use crate::scenario::{Clause, Span, expand};
 use crate::verdict::{Seen, verdict};
 use crate::wire::Heard;
 use crate::wrong::Wrong;
@@ -48,22 +48,21 @@ pub struct Settings {
 /// Why the relay cases of this run cannot be judged; `None`: they can.
 pub async fn vantage(facts: &TargetFacts) -> Option<String> {
     let journal = Journal::new(Duration::from_secs(20));
-    let peer = Peer {
-        source: facts.stranger,
-        address: facts.plain,
-        entry: Entry::Plain,
-        ca: facts.ca.clone(),
-        hostname: facts.hostname.clone(),
-    };
+    let (address, entry) = facts.way_in();
+    let peer = Peer::new(facts.clone(), facts.stranger, address, entry);
+    let [from, to] = &facts.foreign;
     let asked = async {
         let mut connection = Connection::open(peer, 0, &journal).await?;
-        connection.greet("vantage.example").await?;
+        connection.greet(&format!("client.{from}")).await?;
         connection
-            .ask("MAIL FROM:<vantage@vantage.example>", 250)
+            .ask(&format!("MAIL FROM:<vantage@{from}>"), 250)
             .await?;
         connection
-            .send(b"RCPT TO:<nobody@elsewhere.example>\r\n", Span::default())
-            .await;
+            .send(
+                format!("RCPT TO:<nobody@{to}>\r\n").as_bytes(),
+                Span::default(),
+            )
+            .await?;
         let heard = connection.hear(Duration::from_secs(10)).await;
         connection.close().await;
         Ok::<Heard, String>(heard)
@@ -93,18 +92,15 @@ async fn tables_answer(world: &World) {
     let deadline = Instant::now() + TABLES;
     while Instant::now() < deadline {
         let journal = Journal::new(TABLES);
-        let peer = Peer {
-            source: facts.neighbour,
-            address: facts.plain,
-            entry: Entry::Plain,
-            ca: facts.ca.clone(),
-            hostname: facts.hostname.clone(),
-        };
+        let (address, entry) = facts.way_in();
+        let peer = Peer::new(facts.clone(), facts.neighbour, address, entry);
         let asked = async {
             let mut connection = Connection::open(peer, 0, &journal).await?;
             connection.greet("ready.example").await?;
             connection.ask("MAIL FROM:<>", 250).await?;
-            connection.send(recipient.as_bytes(), Span::default()).await;
+            connection
+                .send(recipient.as_bytes(), Span::default())
+                .await?;
             let heard = connection.hear(Duration::from_secs(10)).await;
             let _ = connection.ask("QUIT", 221).await;
             connection.close().await;
@@ -144,7 +140,12 @@ pub async fn run(
     let shared = Arc::new(Shared {
         vantage: vantage(&facts).await,
         environment,
-        jobs: Semaphore::new(settings.jobs.max(1)),
+        jobs: Semaphore::new(
+            settings
+                .jobs
+                .min(facts.at_once.unwrap_or(usize::MAX))
+                .max(1),
+        ),
         own: Semaphore::new(facts.own_targets.max(1)),
         literal: Mutex::new(()),
         settings,
@@ -325,7 +326,21 @@ fn unsupported(shared: &Shared, case: &Case) -> Option<String> {
         .filter(|need| !shared.facts.capabilities.iter().any(|has| has == need))
         .collect();
     if !missing.is_empty() {
-        return Some(format!("the target does not offer {}", missing.join(", ")));
+        // Rows are what a database is needed for.
+        let rows = missing.contains(&ROWS) && !missing.contains(&"database");
+        let mut words: Vec<&str> = missing.into_iter().filter(|word| *word != ROWS).collect();
+        if rows {
+            words.push("database");
+        }
+        return Some(format!("needs {}", words.join(", ")));
+    }
+    let polite = shared
+        .facts
+        .manners
+        .as_ref()
+        .is_some_and(|manners| manners.pace.is_some());
+    if let (true, Some((word, why))) = (polite, case.impolite()) {
+        return Some(format!("not polite: `{word}`, {why} (--intrusive)"));
     }
     let mut here = shared.facts.unavailable.iter();
     if let Some((_, why)) = here.find(|(what, _)| needs.contains(what)) {
@@ -343,14 +358,11 @@ async fn not_offered(case: &Case, scene: &Scene<'_>, journal: &Journal) -> Optio
     if offers.is_empty() {
         return None;
     }
-    let facts = scene.facts();
-    let peer = Peer {
-        source: scene.source(case.from),
-        address: scene.address(case.entry).await.ok()?,
-        entry: case.entry,
-        ca: facts.ca,
-        hostname: facts.hostname,
-    };
+    let (source, address) = (
+        scene.source(case.from),
+        scene.address(case.entry).await.ok()?,
+    );
+    let peer = Peer::new(scene.facts(), source, address, case.entry);
     let mut connection = Connection::open(peer, 0, journal).await.ok()?;
     connection.greet("offers.example").await.ok()?;
     let reply = connection.last().cloned();
@@ -390,6 +402,15 @@ fn settled(case: &Case, seen: Seen, why: String) -> Outcome {
 }
 
 fn finished(shared: &Shared, case: &Case, outcome: Outcome, log: Vec<String>) -> Event {
+    // Whatever was said and heard leaves the run without passwords.
+    let hidden = |mut text: String| {
+        for secret in &shared.facts.secrets {
+            if text.contains(&secret.0) {
+                text = text.replace(&secret.0, "***");
+            }
+        }
+        text
+    };
     let clauses = outcome
         .clauses
         .into_iter()
@@ -404,7 +425,11 @@ fn finished(shared: &Shared, case: &Case, outcome: Outcome, log: Vec<String>) ->
                 references: one.clause.references,
                 claim: one.clause.claim,
                 verdict,
-                failure: one.failure,
+                failure: one.failure.map(|failure| Failure {
+                    expected: hidden(failure.expected),
+                    seen: hidden(failure.seen),
+                    ..failure
+                }),
                 known,
             }
         })
@@ -415,9 +440,13 @@ fn finished(shared: &Shared, case: &Case, outcome: Outcome, log: Vec<String>) ->
         source: Arc::clone(&case.scenario.source),
         title: case.scenario.title.clone(),
         clauses,
-        blocked: outcome.blocked,
-        transcript: outcome.transcript,
-        log,
+        blocked: outcome.blocked.map(hidden),
+        transcript: outcome
+            .transcript
+            .into_iter()
+            .map(|(at, line)| (at, hidden(line)))
+            .collect(),
+        log: log.into_iter().map(hidden).collect(),
         took: outcome.took,
     }))
 }

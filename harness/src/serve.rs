@@ -51,6 +51,8 @@ pub(crate) async fn tutorial(port: Option<u16>) -> Ended {
         database: "embedded".into(),
         database_image: String::new(),
         keep: false,
+        intrusive: true,
+        run: String::new(),
         wrong: Vec::new(),
     };
     let environment = Environment::start(&options, &|_| {}).await?;

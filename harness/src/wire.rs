@@ -5,16 +5,14 @@
 //! behind the reply to STARTTLS are kept and shown, not mixed into what TLS brings.
 
 pub mod reply;
+mod trust;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -22,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub use reply::{Fault, Reply};
+pub use trust::Trust;
 
 use crate::scenario::Handshake;
 
@@ -115,7 +114,7 @@ impl Wire {
     /// between its 220 and the handshake answers things that an attacker may have slipped in.
     pub async fn handshake(
         self,
-        ca: &[u8],
+        trust: &Trust,
         name: &str,
         how: Handshake,
         limit: Duration,
@@ -126,7 +125,7 @@ impl Wire {
                 "the connection is in TLS already",
             ));
         };
-        let connector = TlsConnector::from(client_config(ca, how)?);
+        let connector = TlsConnector::from(trust.client(how)?);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{name}: no host name"))
         })?;
@@ -248,24 +247,4 @@ fn end_of(error: &io::Error) -> End {
         io::ErrorKind::UnexpectedEof => End::Truncated,
         _ => End::Error(error.to_string()),
     }
-}
-
-fn client_config(ca: &[u8], how: Handshake) -> io::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from(ca.to_vec()))
-        .map_err(io::Error::other)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions: &[&'static SupportedProtocolVersion] = match how {
-        Handshake::Version12 => &[&TLS12],
-        Handshake::Version13 => &[&TLS13],
-        Handshake::Usual | Handshake::Unnamed => rustls::DEFAULT_VERSIONS,
-    };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.enable_sni = how != Handshake::Unnamed;
-    Ok(Arc::new(config))
 }

@@ -87,7 +87,7 @@ async fn names_are_answered_as_their_first_label_says(
     #[case] kind: TYPE,
     #[case] expected: &str,
 ) {
-    let dns = Dns::start().unwrap();
+    let dns = Dns::start(None).unwrap();
     dns.add("t1.4f.test", SINK);
     dns.add_host("server.domain.com", Ipv4Addr::LOCALHOST);
     assert_eq!(ask(&dns, name, kind).await, expected);
@@ -95,7 +95,7 @@ async fn names_are_answered_as_their_first_label_says(
 
 #[tokio::test]
 async fn a_name_that_was_removed_does_not_exist_and_queries_are_remembered() {
-    let dns = Dns::start().unwrap();
+    let dns = Dns::start(None).unwrap();
     dns.add("t1.4f.test", SINK);
     ask(&dns, "t1.4f.test", TYPE::MX).await;
     ask(&dns, "mail.t1.4f.test", TYPE::A).await;

@@ -27,6 +27,8 @@ fn options() -> Options {
         database: "embedded".to_owned(),
         database_image: String::new(),
         keep: false,
+        intrusive: true,
+        run: String::new(),
         wrong: Vec::new(),
     }
 }

@@ -183,16 +183,20 @@ impl Stage for Fake {
         TargetFacts {
             plain: self.address,
             smtps: self.address,
-            ca: Vec::new(),
+            trust: vmailspec::wire::Trust::Any,
             hostname: "fake".into(),
             stranger: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3)),
             neighbour: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)),
             maildir_root: Some(self.root.path().to_owned()),
             owner: None,
-            capabilities: Vec::new(),
+            capabilities: vec!["maildir".into()],
             profiles: Vec::new(),
             own_targets: 1,
             unavailable: Vec::new(),
+            at_once: None,
+            manners: None,
+            secrets: Vec::new(),
+            foreign: ["here.example".into(), "there.example".into()],
         }
     }
     async fn address(&self, _: Entry) -> Result<SocketAddr, String> {

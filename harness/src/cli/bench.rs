@@ -20,7 +20,7 @@ use crate::wire::Heard;
 
 pub(super) async fn bench(bench: Bench) -> Ended {
     if let Some(file) = &bench.against {
-        return compare::compare(file, &bench).await;
+        return Box::pin(compare::compare(file, &bench)).await;
     }
     let Bench {
         runs, scenarios, ..
@@ -47,7 +47,7 @@ pub(super) async fn bench(bench: Bench) -> Ended {
             run: run_name(),
         };
         let count = cases.len();
-        let played = play(&options()?, cases, settings, Vec::new()).await?;
+        let played = Box::pin(play(&options()?, cases, settings, Vec::new())).await?;
         if played.interrupted {
             return Ok(ExitCode::Interrupted);
         }
@@ -69,6 +69,8 @@ fn options() -> Result<Options, Failed> {
         database: "embedded".into(),
         database_image: String::new(),
         keep: false,
+        intrusive: true,
+        run: String::new(),
         wrong: Vec::new(),
     })
 }
@@ -80,13 +82,8 @@ async fn cold_start(world: &World) -> Result<Duration, String> {
     world.target(TargetAction::Start).await?;
     let facts = world.facts();
     let journal = Journal::new(Duration::from_secs(30));
-    let peer = Peer {
-        source: facts.stranger,
-        address: world.address(Entry::Plain),
-        entry: Entry::Plain,
-        ca: facts.ca,
-        hostname: facts.hostname,
-    };
+    let source = facts.stranger;
+    let peer = Peer::new(facts, source, world.address(Entry::Plain), Entry::Plain);
     let mut connection = Connection::open(peer, 0, &journal).await?;
     match connection.hear(Duration::from_secs(10)).await {
         Heard::Reply(reply) if reply.code == 220 => {}

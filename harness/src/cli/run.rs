@@ -9,6 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
 use super::{Ended, Failed, Run, complain, in_runtime, print, scenarios};
+use crate::environment::database::url::redacted;
+use crate::environment::outside::{self, Secret};
 use crate::environment::{Description, Environment, Options};
 use crate::event::{CaseResult, Event};
 use crate::exit_code::ExitCode;
@@ -21,10 +23,15 @@ use crate::report::summary::Summary;
 use crate::report::tap::Tap;
 use crate::report::terminal::{Look, Terminal};
 use crate::runner::{self, Settings};
+use crate::wire::Trust;
 use crate::wrong::Wrong;
 
 pub(super) fn run(arguments: &Run) -> Ended {
-    let cases = planned(arguments.scenarios.as_deref(), &arguments.selection)?;
+    let (url, selection) = split(&arguments.selection)?;
+    let mut cases = planned(arguments.scenarios.as_deref(), &selection)?;
+    if let Some((k, n)) = arguments.shard {
+        cases = cases.into_iter().skip(k - 1).step_by(n).collect();
+    }
     if arguments.list {
         let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         print(&format!(
@@ -38,9 +45,17 @@ pub(super) fn run(arguments: &Run) -> Ended {
         return Ok(ExitCode::Held);
     }
     let usage = |text: String| Failed::new(ExitCode::Usage, text);
-    let target = match &arguments.target {
-        Some(file) => Description::read(file).map_err(usage)?,
-        None => Description::reference().map_err(|why| Failed::new(ExitCode::Defect, why))?,
+    let target = match (&arguments.target, url) {
+        (Some(_), Some(_)) => {
+            return Err(usage(
+                "a URL beside --target: expected one of them".to_owned(),
+            ));
+        }
+        (None, Some(url)) => black_box(url, &arguments.black_box).map_err(usage)?,
+        (Some(file), None) => Description::read(file).map_err(usage)?,
+        (None, None) => {
+            Description::reference().map_err(|why| Failed::new(ExitCode::Defect, why))?
+        }
     };
     let list = arguments.known.clone().or_else(|| target.known.clone());
     let known = list
@@ -64,25 +79,92 @@ pub(super) fn run(arguments: &Run) -> Ended {
         )));
     }
     let reports = reports(arguments)?;
+    let run = run_name();
     let settings = Settings {
         jobs: arguments.jobs,
         strict: arguments.strict,
         known: known.clone().unwrap_or_default(),
         wrong: (!wire.is_empty()).then(|| Wrong::new(rules)),
-        run: run_name(),
+        run: run.clone(),
     };
     let options = Options {
         target,
         database: arguments.database.clone(),
         database_image: arguments.database_image.clone(),
         keep: arguments.keep,
+        intrusive: arguments.intrusive,
+        run,
         wrong,
     };
     let played = in_runtime_value(play(&options, cases, settings, reports))??;
-    let whole = arguments.selection.is_empty();
+    let whole = selection.is_empty() && arguments.shard.is_none();
     let stale = known.unwrap_or_default().stale(&played.results, whole);
     let list = list.as_deref().unwrap_or_else(|| Path::new(""));
     Ok(concluded(&played, &stale, list, arguments.strict))
+}
+
+/// The URL among the words, and the rest.
+fn split(words: &[String]) -> Result<(Option<&str>, Vec<String>), Failed> {
+    let (urls, rest): (Vec<&String>, Vec<&String>) =
+        words.iter().partition(|word| word.contains("://"));
+    if urls.len() > 1 {
+        return Err(Failed::new(
+            ExitCode::Usage,
+            "several URLs: expected one server",
+        ));
+    }
+    let url = urls.first().map(|url| url.as_str());
+    Ok((url, rest.into_iter().cloned().collect()))
+}
+
+/// Where the password of a URL's account may stand.
+const PASSWORD_VARIABLE: &str = "VMAILSPEC_PASSWORD";
+
+/// The server of a URL. What is wrong is said without the password.
+pub(super) fn black_box(url: &str, said: &super::BlackBox) -> Result<Description, String> {
+    let shown = redacted(url);
+    let password = match &said.password_file {
+        Some(file) => {
+            Some(outside::secret_file(file).map_err(|why| format!("--password-file {why}"))?)
+        }
+        // For an account that the URL names without a password.
+        None => std::env::var(PASSWORD_VARIABLE)
+            .ok()
+            .filter(|_| {
+                let login = url.rsplit_once('@').map_or("", |(login, _)| login);
+                login.matches(':').count() == 1
+            })
+            .map(Secret),
+    };
+    let trust = Trust::read(&said.certificates, Path::new(""))
+        .map_err(|why| format!("--certificates {why}"))?;
+    let mut outside =
+        outside::black_box(url, trust, password).map_err(|why| format!("{shown}: {why}"))?;
+    if let Some(name) = &said.name {
+        outside.hostname.clone_from(name);
+        outside.is_named = true;
+    }
+    Ok(Description::black_box(&shown, outside))
+}
+
+/// `vmailspec doctor`
+pub(super) fn examined(said: &super::Doctor) -> Ended {
+    let usage = |text: String| Failed::new(ExitCode::Usage, text);
+    let target = match (&said.target, &said.url) {
+        (Some(file), _) => Description::read(file).map_err(usage)?,
+        (None, Some(url)) => black_box(url, &said.black_box).map_err(usage)?,
+        (None, None) => return Err(usage("expected --target FILE or a URL".to_owned())),
+    };
+    let options = Options {
+        target,
+        database: said.database.clone(),
+        database_image: said.database_image.clone(),
+        keep: false,
+        intrusive: false,
+        run: run_name(),
+        wrong: Vec::new(),
+    };
+    in_runtime(super::doctor::doctor(&options))
 }
 
 /// The exit code of a run that was played, and the last words about it.
@@ -141,12 +223,21 @@ fn reports(arguments: &Run) -> Result<Reports, Failed> {
         reports.push(Box::new(Junit::new(file(path)?)));
     }
     if let Some(path) = &arguments.json {
-        reports.push(Box::new(Json::new(file(path)?, arguments.strict)));
+        reports.push(Box::new(
+            Json::new(file(path)?, arguments.strict).dated(now()),
+        ));
     }
     if let Some(path) = &arguments.tap {
         reports.push(Box::new(Tap::new(file(path)?)));
     }
     Ok(reports)
+}
+
+/// As RFC 3339 writes it, to the second.
+fn now() -> String {
+    jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string()
 }
 
 /// What a run came to.
@@ -175,9 +266,14 @@ pub(super) async fn play(
     let (stop, stopped) = watch::channel(false);
     let signals = tokio::spawn(signals(stop));
     let mut ended_early = stopped.clone();
+    let mut made = std::pin::pin!(Environment::start(options, &say));
     let environment = tokio::select! {
-        made = Environment::start(options, &say) => Arc::new(made?),
+        made = &mut made => Arc::new(made?),
         _ = ended_early.wait_for(|stop| *stop) => {
+            // Whatever it has written elsewhere by now is removed by it alone. Every step has a limit.
+            if options.target.outside().is_some() && let Ok(environment) = made.await {
+                environment.stop().await;
+            }
             return Ok(Played { interrupted: true, ..Played::default() });
         }
     };

@@ -40,6 +40,7 @@ pub async fn to_maildir<S: Stage>(
     };
     let deadline = Instant::now() + journal.limit(LIMIT);
     loop {
+        stage.refresh().await?;
         for path in crate::probe::maildir::files(&folder.join("new")) {
             // Another case may have removed its own canary in between.
             if std::fs::read(&path).is_ok_and(|octets| token_of(&octets).as_ref() == Some(&token)) {
@@ -108,14 +109,8 @@ async fn send<S: Stage>(
     token: &str,
     journal: &Journal,
 ) -> Result<(), String> {
-    let facts = stage.facts();
-    let peer = Peer {
-        source: stage.source(from),
-        address: stage.direct(Entry::Plain),
-        entry: Entry::Plain,
-        ca: facts.ca,
-        hostname: facts.hostname,
-    };
+    let (source, address) = (stage.source(from), stage.direct(Entry::Plain));
+    let peer = Peer::new(stage.facts(), source, address, Entry::Plain);
     let sender = stage
         .names()
         .get("sender")

@@ -6,10 +6,12 @@ use std::time::Duration;
 use base64ct::{Base64, Encoding};
 
 use super::Journal;
+use crate::environment::TargetFacts;
+use crate::environment::manners::{Guard, Manners};
 use crate::ledger::follow::{Follower, Transaction};
 use crate::scenario::{Entry, Handshake, Span};
 use crate::wire::reply::shown;
-use crate::wire::{Heard, Reply, Wire};
+use crate::wire::{Heard, Reply, Trust, Wire};
 
 /// How long connecting, sending and handshaking may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,10 +25,27 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The way in.
     pub entry: Entry,
-    /// The authority that signed the target's certificate, DER.
-    pub ca: Vec<u8>,
+    /// Which certificates are the target's.
+    pub trust: Trust,
     /// The name in the certificate.
     pub hostname: String,
+    /// What the target is spared.
+    pub manners: Option<Manners>,
+}
+
+impl Peer {
+    /// This target, reached so.
+    #[must_use]
+    pub fn new(facts: TargetFacts, source: IpAddr, address: SocketAddr, entry: Entry) -> Self {
+        Self {
+            source,
+            address,
+            entry,
+            trust: facts.trust,
+            hostname: facts.hostname,
+            manners: facts.manners,
+        }
+    }
 }
 
 /// A connection.
@@ -41,6 +60,7 @@ pub struct Connection<'a> {
     last: Option<Reply>,
     secret: bool,
     utf8: bool,
+    guard: Option<Guard>,
 }
 
 impl<'a> Connection<'a> {
@@ -51,6 +71,17 @@ impl<'a> Connection<'a> {
         } else {
             format!("{} ", number + 1)
         };
+        if let Some(pace) = peer
+            .manners
+            .as_ref()
+            .and_then(|manners| manners.pace.as_ref())
+        {
+            pace.turn().await;
+        }
+        let guard = peer
+            .manners
+            .as_ref()
+            .map(|manners| Guard::new(&manners.domains));
         journal.note(format!(
             "{name}connect to {} from {}",
             peer.address, peer.source
@@ -61,7 +92,7 @@ impl<'a> Connection<'a> {
         if peer.entry == Entry::Smtps {
             (wire, _) = wire
                 .handshake(
-                    &peer.ca,
+                    &peer.trust,
                     &peer.hostname,
                     Handshake::Usual,
                     journal.limit(PATIENCE),
@@ -79,6 +110,7 @@ impl<'a> Connection<'a> {
             last: None,
             secret: false,
             utf8: false,
+            guard,
         })
     }
 
@@ -94,8 +126,11 @@ impl<'a> Connection<'a> {
         self.utf8
     }
 
-    /// Sends one segment.
-    pub async fn send(&mut self, octets: &[u8], span: Span) {
+    /// Sends one segment; the error says why it may not be sent.
+    pub async fn send(&mut self, octets: &[u8], span: Span) -> Result<(), String> {
+        if let Some(guard) = &mut self.guard {
+            guard.passes(octets)?;
+        }
         self.note_sent(octets);
         self.utf8 |= octets
             .windows(8)
@@ -105,6 +140,7 @@ impl<'a> Connection<'a> {
         if let Some(wire) = &mut self.wire {
             wire.send(octets, limit).await;
         }
+        Ok(())
     }
 
     /// Reads one reply.
@@ -120,6 +156,9 @@ impl<'a> Connection<'a> {
                     self.journal.note(format!("{}{mark} {line}", self.name));
                 }
                 self.follower.heard(reply);
+                if let (Some(guard), Some(granted)) = (&mut self.guard, self.follower.granted()) {
+                    guard.granted(&granted);
+                }
                 self.secret = reply.code == 334;
                 self.last = Some(reply.clone());
             }
@@ -147,7 +186,7 @@ impl<'a> Connection<'a> {
         };
         let limit = self.journal.limit(PATIENCE);
         let (wire, clear) = wire
-            .handshake(&self.peer.ca, &self.peer.hostname, how, limit)
+            .handshake(&self.peer.trust, &self.peer.hostname, how, limit)
             .await
             .map_err(|error| (expected(), format!("no TLS: {error}")))?;
         self.wire = Some(wire);
@@ -170,7 +209,7 @@ impl<'a> Connection<'a> {
     /// A command and its reply, for start states: the error says what was answered instead.
     pub async fn ask(&mut self, line: &str, good: u16) -> Result<Reply, String> {
         self.send(format!("{line}\r\n").as_bytes(), Span::default())
-            .await;
+            .await?;
         let verb = line.split(' ').next().unwrap_or_default();
         match self.hear(Duration::from_secs(10)).await {
             Heard::Reply(reply) if reply.code == good => Ok(reply),

@@ -72,7 +72,7 @@ async fn speak(
         connection.ask(&format!("MAIL FROM:<{from}>"), 250).await?;
         connection.ask(&format!("RCPT TO:<{to}>"), 250).await?;
         connection.ask("DATA", 354).await?;
-        connection.send(&letter, crowd.span).await;
+        connection.send(&letter, crowd.span).await?;
         match connection.hear(PATIENCE).await {
             Heard::Reply(reply) if reply.code == 250 => {}
             other => return Err(format!("a message was answered {}", told(&other))),

@@ -44,6 +44,10 @@ pub trait Stage: Sync {
     }
     /// What came to the sink.
     fn sunk(&self) -> Vec<Sunk>;
+    /// Looks anew where Maildirs are that this machine cannot look into directly.
+    fn refresh(&self) -> impl Future<Output = Result<(), String>> + Send {
+        std::future::ready(Ok(()))
+    }
     /// The folder of a Maildir.
     fn maildir(&self, address: &str) -> Option<PathBuf>;
     /// What lies in a Maildir.
@@ -115,6 +119,9 @@ impl Stage for Scene<'_> {
     }
     fn sunk(&self) -> Vec<Sunk> {
         self.world.sunk()
+    }
+    async fn refresh(&self) -> Result<(), String> {
+        self.world.refresh().await
     }
     fn maildir(&self, address: &str) -> Option<PathBuf> {
         self.world.maildir(address)

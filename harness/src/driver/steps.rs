@@ -18,15 +18,13 @@ use crate::names::Tokens;
 use crate::plan::Case;
 use crate::probe::watch::Watch;
 use crate::probe::{self, Look, owner};
-use crate::scenario::text::{expand_str, unescape};
+use crate::scenario::text::{PASSWORD, expand_str, unescape};
 use crate::scenario::words::VERBS;
 use crate::scenario::{
     Closing, Entry, MailboxAction, Message, Reply, Span, Start, Step, StepKind, Text, Vantage,
 };
 use crate::wire::Heard;
 
-/// The password of every account of the seed.
-const PASSWORD: &str = "mypassword";
 /// How long a reply may take where the scenario does not say.
 const REPLY: Duration = Duration::from_secs(10);
 /// How long an action of the world may take.
@@ -109,12 +107,14 @@ impl<'a, S: Stage> Run<'a, S> {
                 Start::Authenticated(user) => Some(self.text(user)),
                 _ => None,
             };
+            // Of an account that was there before, its own.
+            let password = expand_str(PASSWORD, &self.names);
             let Some(connection) = self.connections.last_mut() else {
                 return Ok(());
             };
             connection.greet(&client).await?;
             match user {
-                Some(user) => connection.authenticate(&user, PASSWORD).await,
+                Some(user) => connection.authenticate(&user, &password).await,
                 None => Ok(()),
             }
         };
@@ -404,7 +404,8 @@ impl<'a, S: Stage> Run<'a, S> {
 
     async fn send(&mut self, octets: &[u8], span: Span) -> Result<Done, Stop> {
         self.journal.spoke();
-        self.current()?.send(octets, span).await;
+        let sent = self.current()?.send(octets, span).await;
+        sent.map_err(Stop::Environment)?;
         Ok(Done::Action)
     }
 
@@ -415,7 +416,8 @@ impl<'a, S: Stage> Run<'a, S> {
             }
             let text = self.text(segment);
             let octets = unescape(&text).map_err(|error| Stop::Environment(error.to_string()))?;
-            self.current()?.send(&octets, span).await;
+            let sent = self.current()?.send(&octets, span).await;
+            sent.map_err(Stop::Environment)?;
         }
         Ok(Done::Action)
     }
@@ -469,14 +471,8 @@ impl<'a, S: Stage> Run<'a, S> {
 
     /// The way to the port of one entry, to be used as the other.
     async fn peer(&self, from: Vantage, (port, entry): (Entry, Entry)) -> Result<Peer, String> {
-        let facts = self.stage.facts();
-        Ok(Peer {
-            source: self.stage.source(from),
-            address: self.stage.address(port).await?,
-            entry,
-            ca: facts.ca,
-            hostname: facts.hostname,
-        })
+        let (source, address) = (self.stage.source(from), self.stage.address(port).await?);
+        Ok(Peer::new(self.stage.facts(), source, address, entry))
     }
 
     /// `crowd`: an expectation, for each reply is looked at.
@@ -543,8 +539,9 @@ impl<'a, S: Stage> Run<'a, S> {
             source: self.stage.source(self.case.from),
             address,
             entry,
-            ca: facts.ca,
+            trust: facts.trust,
             hostname: facts.hostname,
+            manners: facts.manners,
             client: self.client(),
             login: login.map(|(user, password)| (self.text(user), self.text(password))),
             from: self.text(from),

@@ -8,6 +8,7 @@ pub mod docker;
 pub mod embedded;
 pub mod local;
 pub mod mysql;
+mod seeded;
 pub mod url;
 
 use std::path::Path;
@@ -311,7 +312,14 @@ pub enum Store {
     },
     /// A file.
     Sqlite(SqliteFile),
+    /// What a command of the user's brings to the server.
+    Seeded(Vec<String>),
+    /// None of ours.
+    None,
 }
+
+/// Where somebody wants to change rows.
+const NO_DATABASE: &str = "needs database";
 
 impl Store {
     /// Nobody else's, and gone after `dispose`?
@@ -320,7 +328,32 @@ impl Store {
         match self {
             Self::Mysql { dropped_by, .. } => dropped_by.is_some(),
             Self::Sqlite(_) => true,
+            Self::Seeded(_) | Self::None => false,
         }
+    }
+
+    /// Brings rows that are there for the names of a case.
+    pub async fn seed(&self, statements: &str) -> Result<(), String> {
+        match self {
+            Self::Seeded(command) => seeded::add(command, statements).await,
+            Self::None => Ok(()),
+            _ => self.execute(statements).await,
+        }
+    }
+
+    /// Takes away every row of these names.
+    pub async fn clear(&self, names: &[&str]) -> Result<(), String> {
+        match self {
+            Self::Seeded(command) => seeded::remove(command, names).await,
+            Self::None => Ok(()),
+            _ => self.execute(&names::removal(names).join(";\n")).await,
+        }
+    }
+
+    /// Whether names of cases become known to the server at all.
+    #[must_use]
+    pub fn knows_names(&self) -> bool {
+        !matches!(self, Self::None)
     }
 
     /// Runs one or more statements.
@@ -328,6 +361,7 @@ impl Store {
         match self {
             Self::Mysql { mysql, .. } => mysql.execute(statements).await,
             Self::Sqlite(file) => file.execute(statements).await,
+            Self::Seeded(_) | Self::None => Err(NO_DATABASE.to_owned()),
         }
     }
 
@@ -336,13 +370,14 @@ impl Store {
         match self {
             Self::Mysql { mysql, .. } => mysql.count(select).await,
             Self::Sqlite(file) => file.count(select).await,
+            Self::Seeded(_) | Self::None => Err(NO_DATABASE.to_owned()),
         }
     }
 
     /// For the target's configuration; `gate`: the way there leads through it.
     #[must_use]
-    pub fn tables(&self, gate: Option<std::net::SocketAddr>) -> Tables {
-        match self {
+    pub fn tables(&self, gate: Option<std::net::SocketAddr>) -> Option<Tables> {
+        Some(match self {
             Self::Mysql {
                 account,
                 host,
@@ -355,7 +390,8 @@ impl Store {
                 database: database.clone(),
             },
             Self::Sqlite(file) => Tables::Sqlite(file.path().to_owned()),
-        }
+            Self::Seeded(_) | Self::None => return None,
+        })
     }
 
     /// Removes tables that were one target's own.
@@ -370,7 +406,7 @@ impl Store {
                 mysql.disconnect().await;
                 root.execute(&format!("DROP DATABASE `{database}`")).await
             }
-            Self::Mysql { .. } => Ok(()),
+            Self::Mysql { .. } | Self::Seeded(_) | Self::None => Ok(()),
             Self::Sqlite(file) => file.remove(),
         }
     }

@@ -59,9 +59,10 @@ pub struct Zones {
 }
 
 impl Dns {
-    /// Listens on a free port of 127.0.0.1.
-    pub fn start() -> io::Result<Self> {
-        let socket = StdSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    /// Listens on a free port of 127.0.0.1, or where it is asked for.
+    pub fn start(at: Option<SocketAddr>) -> io::Result<Self> {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let socket = StdSocket::bind(at.unwrap_or(free))?;
         socket.set_nonblocking(true)?;
         let socket = UdpSocket::from_std(socket)?;
         let address = socket.local_addr()?;

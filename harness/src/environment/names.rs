@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use super::outside::Account;
+
 /// The tutorial's hosted domain and its transport domain, as they stand in `seed.sql`.
 pub const LITERAL_DOMAIN: &str = "mydomain.com";
 /// See [`LITERAL_DOMAIN`].
@@ -80,26 +82,36 @@ impl Names {
         statements.iter().map(put).collect()
     }
 
-    /// Removes every row whose key ends in one of these names.
+    /// Of a case that has to do with an account that was there before.
     #[must_use]
-    pub fn removal(&self) -> Vec<String> {
-        let keys = [
-            ("domains", "domain"),
-            ("forwardings", "email"),
-            ("transport", "domain"),
-            ("users", "email"),
-        ];
-        keys.iter()
-            .map(|(table, column)| {
-                let ends: Vec<String> = self
-                    .all()
-                    .iter()
-                    .map(|name| format!("{column} LIKE '%{name}'"))
-                    .collect();
-                format!("DELETE FROM {table} WHERE {}", ends.join(" OR "))
-            })
-            .collect()
+    pub fn of_account(account: &Account) -> Self {
+        Self {
+            domain: account.domain().to_owned(),
+            transport: "transport.invalid".to_owned(),
+            sender: account.sender.clone(),
+            elsewhere: account.elsewhere.clone(),
+        }
     }
+}
+
+/// Removes every row whose key ends in one of these names.
+#[must_use]
+pub fn removal(names: &[&str]) -> Vec<String> {
+    let keys = [
+        ("domains", "domain"),
+        ("forwardings", "email"),
+        ("transport", "domain"),
+        ("users", "email"),
+    ];
+    keys.iter()
+        .map(|(table, column)| {
+            let ends: Vec<String> = names
+                .iter()
+                .map(|name| format!("{column} LIKE '%{name}'"))
+                .collect();
+            format!("DELETE FROM {table} WHERE {}", ends.join(" OR "))
+        })
+        .collect()
 }
 
 /// The statements of a file: each ends with a semicolon at the end of a line; `--` lines are comments.

@@ -12,6 +12,7 @@ use super::database::{Choice, Database, Store};
 use super::dns::Dns;
 use super::gate::{self, Gate};
 use super::names::{self, HOSTNAME, LITERAL_DOMAIN, LITERAL_TRANSPORT, Names};
+use super::outside::{Account, Rows};
 use super::reaper::RunFolder;
 use super::sink::{self, Sink};
 use super::standing::{
@@ -31,28 +32,48 @@ const VMAIL: u32 = 5000;
 #[derive(Debug)]
 pub(super) struct Run {
     /// In the names of this run.
-    id: String,
+    pub(super) id: String,
+    /// Begins every token.
+    pub(super) tokens: String,
     pub(super) keep: bool,
     pub(super) dns: Dns,
     pub(super) canary: String,
     /// The target that cases share which have none of their own.
     pub(super) shared: Arc<Standing>,
-    database: RwLock<Option<Database>>,
-    database_name: String,
-    database_is_given: bool,
-    seed: Vec<String>,
+    pub(super) database: RwLock<Option<Database>>,
+    pub(super) database_name: String,
+    pub(super) database_is_given: bool,
+    pub(super) seed: Vec<String>,
+    pub(super) description: Description,
+    /// The target's name.
+    pub(super) hostname: String,
+    /// What makes targets; `None`: the target runs already.
+    pub(super) makes: Option<Makes>,
+    pub(super) owner: (u32, u32),
+    pub(super) next_hop: NextHops,
+    pub(super) cases: AtomicUsize,
+    pub(super) literal: Arc<Mutex<()>>,
+    /// Last: removed when everything that writes into it is gone.
+    pub(super) folder: RunFolder,
+}
+
+/// What makes targets.
+#[derive(Debug)]
+pub(super) struct Makes {
     identity: Identity,
     authority: Vec<u8>,
     way: Way,
-    description: Description,
     /// Lines of `main.cf` that every target has.
     main_cf: Vec<String>,
-    owner: (u32, u32),
-    next_hop: TcpListener,
-    cases: AtomicUsize,
-    literal: Arc<Mutex<()>>,
-    /// Last: removed when everything that writes into it is gone.
-    folder: RunFolder,
+}
+
+/// Where sinks listen.
+#[derive(Debug)]
+pub(super) enum NextHops {
+    /// Each at an address of its own, all on the port that is held so.
+    Held(TcpListener),
+    /// On this port, and at this address if all have one.
+    Given(u16, Option<Ipv4Addr>),
 }
 
 /// The sources of clients and the sinks need addresses besides 127.0.0.1.
@@ -68,11 +89,31 @@ fn preflight() -> Result<(), EnvironmentError> {
     Ok(())
 }
 
+/// Where to look afterwards.
+fn tell_folder(kept: bool, folder: &RunFolder, say: &(dyn Fn(String) + Sync)) {
+    if kept {
+        say(format!("everything is kept in {}", folder.path().display()));
+    }
+}
+
+/// Whose the Maildirs are.
+fn owner() -> (u32, u32) {
+    use rustix::process::{getegid, geteuid};
+    if geteuid().is_root() {
+        (VMAIL, VMAIL)
+    } else {
+        (geteuid().as_raw(), getegid().as_raw())
+    }
+}
+
 impl Run {
     pub(super) async fn start(
         options: &Options,
         say: &(dyn Fn(String) + Sync),
     ) -> Result<Self, EnvironmentError> {
+        if let Some(outside) = options.target.outside() {
+            return super::visit::visit(options, outside, say).await;
+        }
         let choice = Choice::parse(&options.database)?;
         let description = options.target.clone();
         let mut main_cf = description.main_cf.clone();
@@ -83,24 +124,15 @@ impl Run {
         };
         let folder = RunFolder::new(options.keep)
             .map_err(|error| unavailable("the temporary folder", &error))?;
-        if options.keep {
-            say(format!("everything is kept in {}", folder.path().display()));
-        }
-        let owner = if rustix::process::geteuid().is_root() {
-            (VMAIL, VMAIL)
-        } else {
-            (
-                rustix::process::geteuid().as_raw(),
-                rustix::process::getegid().as_raw(),
-            )
-        };
+        tell_folder(options.keep, &folder, say);
+        let owner = owner();
         let id = random::hex(3).map_err(|error| unavailable("/dev/urandom", &error))?;
         let authority = Authority::new().map_err(|error| unavailable("certificates", &error))?;
         let identity = authority
             .sign(HOSTNAME)
             .map_err(|error| unavailable("certificates", &error))?;
         let mut dns =
-            Dns::start().map_err(|error| unavailable("name server on 127.0.0.1", &error))?;
+            Dns::start(None).map_err(|error| unavailable("name server on 127.0.0.1", &error))?;
         let way = Way::to(&description, &mut dns)
             .await
             .map_err(|why| unavailable(&description.name, &why))?;
@@ -150,10 +182,12 @@ impl Run {
             store,
             queue: shared.join("queue"),
             queue_files: description.queue_files.clone().unwrap_or_default(),
+            mirror: None,
             facts,
         });
         Ok(Self {
             id,
+            tokens: options.run.clone(),
             keep: options.keep,
             dns,
             canary,
@@ -162,13 +196,16 @@ impl Run {
             database_name: name,
             database_is_given: is_given,
             seed: names::statements(seed),
-            identity,
-            authority: authority.der(),
-            way,
             description,
-            main_cf,
+            hostname: HOSTNAME.to_owned(),
+            makes: Some(Makes {
+                identity,
+                authority: authority.der(),
+                way,
+                main_cf,
+            }),
             owner,
-            next_hop,
+            next_hop: NextHops::Held(next_hop),
             cases: AtomicUsize::new(0),
             literal: Arc::default(),
             folder,
@@ -191,16 +228,19 @@ impl Run {
         } else {
             None
         };
-        let own_names = Names::new(number, &self.id, case.literal_names);
-        let address =
-            sink::address(number).ok_or("more cases than there are addresses for sinks")?;
-        let port = self.next_hop_port();
-        let sink = Sink::start(
-            SocketAddr::new(address.into(), port),
-            &format!("sink.{}.test", self.id),
-        )
-        .map_err(|error| format!("sink {address}:{port}: {error}"))?;
+        let own_names = match self.account() {
+            Some(account) => Names::of_account(account),
+            None => Names::new(number, &self.id, case.literal_names),
+        };
+        let (sink, address) = self.sink(number)?;
+        let port = sink.address().port();
         let mut names = own_names.table(address, port);
+        names.insert("hostname".into(), self.hostname.clone());
+        if let Some(account) = self.account() {
+            // Values hold names themselves, so a dollar sign is written twice.
+            names.insert("account".into(), account.address.replace('$', "$$"));
+            names.insert("password".into(), account.password.0.replace('$', "$$"));
+        }
 
         let (standing, own) = if case.own_target {
             let (standing, own) = self.own_target(number, case, &names).await?;
@@ -214,9 +254,12 @@ impl Run {
         if case.literal_names {
             self.clear_literal(&standing, &own_names).await?;
         }
+        if let Some(mirror) = &standing.mirror {
+            mirror.add(&[&own_names.domain]);
+        }
         standing
             .store
-            .execute(&own_names.seed(&self.seed).join(";\n"))
+            .seed(&own_names.seed(&self.seed).join(";\n"))
             .await?;
         for name in own_names.all() {
             self.dns.add(name, address);
@@ -242,10 +285,27 @@ impl Run {
         })
     }
 
-    fn next_hop_port(&self) -> u16 {
-        self.next_hop
-            .local_addr()
-            .map_or(0, |address| address.port())
+    /// The account that was there before the run.
+    pub(super) fn account(&self) -> Option<&Account> {
+        match &self.description.outside()?.rows {
+            Rows::Account(account) => Some(account),
+            _ => None,
+        }
+    }
+
+    /// Where the `number`th case's foreign mail goes.
+    pub(super) fn sink(&self, number: usize) -> Result<(Sink, Ipv4Addr), String> {
+        let (port, shared) = match &self.next_hop {
+            NextHops::Held(held) => (held.local_addr().map_or(0, |held| held.port()), None),
+            NextHops::Given(port, shared) => (*port, *shared),
+        };
+        let address = shared
+            .or_else(|| sink::address(number))
+            .ok_or("more cases than there are addresses for sinks")?;
+        let name = format!("sink.{}.test", self.id);
+        let sink = Sink::start(SocketAddr::new(address.into(), port), &name)
+            .map_err(|error| format!("sink {address}:{port}: {error}"))?;
+        Ok((sink, address))
     }
 
     /// The tutorial's names start without rows and without mail, whatever the case before left.
@@ -267,10 +327,17 @@ impl Run {
                 ));
             }
         } else {
-            standing.store.execute(&names.removal().join(";\n")).await?;
+            standing.store.clear(&names.all()).await?;
         }
         if let Some(root) = &standing.facts.maildir_root {
-            super::world::remove(&root.join(LITERAL_DOMAIN)).await?;
+            let folder = root.join(LITERAL_DOMAIN);
+            if self.makes.is_none() && folder.exists() {
+                return Err(format!(
+                    "{} is there already, and somebody else's mail is not touched",
+                    folder.display()
+                ));
+            }
+            super::world::remove(&folder).await?;
         }
         Ok(())
     }
@@ -281,6 +348,10 @@ impl Run {
         case: &Case,
         names: &std::collections::BTreeMap<String, String>,
     ) -> Result<(Standing, Own), String> {
+        let makes = self
+            .makes
+            .as_ref()
+            .ok_or("the target is not ours to start")?;
         let store = {
             let database = self.database.read().await;
             database
@@ -293,7 +364,7 @@ impl Run {
             Store::Mysql { host, .. } => {
                 Some(Gate::open(host).map_err(|error| format!("gate before {host}: {error}"))?)
             }
-            Store::Sqlite(_) => None,
+            Store::Sqlite(_) | Store::Seeded(_) | Store::None => None,
         };
         if !self.database_is_given {
             seed_canary(&store, &self.canary).await?;
@@ -301,7 +372,7 @@ impl Run {
         let header = &case.scenario.header;
         let known = case.names(names);
         let value = |text: &Text| text::expand(text, &known);
-        let mut main_cf = self.main_cf.clone();
+        let mut main_cf = makes.main_cf.clone();
         main_cf.extend(
             header
                 .main_cf
@@ -321,7 +392,7 @@ impl Run {
             master_cf,
             disks: header.needs.iter().any(|need| need == DISK),
         };
-        let made = self.making().target(plan).await;
+        let made = self.making(makes)?.target(plan).await;
         let (target, facts, disks) = match made {
             Ok(made) => made,
             Err(why) => {
@@ -341,22 +412,26 @@ impl Run {
                 store,
                 queue: folder.join("queue"),
                 queue_files: self.description.queue_files.clone().unwrap_or_default(),
+                mirror: None,
                 facts,
             },
             own,
         ))
     }
 
-    fn making(&self) -> Making<'_> {
-        Making {
-            identity: &self.identity,
-            authority: &self.authority,
-            way: &self.way,
+    fn making<'a>(&'a self, makes: &'a Makes) -> Result<Making<'a>, String> {
+        let NextHops::Held(next_hop) = &self.next_hop else {
+            return Err("there is no port for sinks".to_owned());
+        };
+        Ok(Making {
+            identity: &makes.identity,
+            authority: &makes.authority,
+            way: &makes.way,
             description: &self.description,
             dns: &self.dns,
-            next_hop: &self.next_hop,
+            next_hop,
             owner: self.owner,
-        }
+        })
     }
 
     /// Why the database does not answer us; faults that cases make are beyond it.
@@ -371,6 +446,9 @@ impl Run {
         if self.database_is_given {
             // Said nowhere: who gave the database sees one unused mailbox.
             let _ = remove_canary(&self.shared.store, &self.canary).await;
+        }
+        if self.makes.is_none() {
+            super::visit::leave(self).await;
         }
         if let Store::Mysql { mysql, .. } = &self.shared.store {
             mysql.disconnect().await;

@@ -15,10 +15,14 @@ use super::database::local::find;
 use super::description::Start;
 use super::disk::Disks;
 use super::dns::Dns;
+use super::mirror::Mirror;
 use super::names::HOSTNAME;
+use super::server::Server;
 use super::target::{Kind, Recipe, Target};
 use super::template::{self, Settings};
 use super::{Description, TargetFacts, random};
+use crate::plan::needs::ALWAYS;
+use crate::wire::Trust;
 
 /// Cases with a target of their own at once: each is a process with a database file or gate, or a
 /// container full of processes.
@@ -38,14 +42,19 @@ pub(super) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Not in it. Not 127.0.0.1 either: Postfix takes its own addresses for local.
 pub(super) const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
+/// A sender's and a recipient's domain that nobody has (RFC 2606).
+pub(super) const FOREIGN: [&str; 2] = ["vantage.example", "elsewhere.example"];
+
 /// A target with its tables.
 #[derive(Debug)]
 pub(super) struct Standing {
-    pub(super) target: Target,
+    pub(super) target: Server,
     pub(super) store: Store,
     pub(super) queue: PathBuf,
     /// How the names of the files that count end.
     pub(super) queue_files: String,
+    /// A copy of Maildirs that are far away.
+    pub(super) mirror: Option<Mirror>,
     pub(super) facts: TargetFacts,
 }
 
@@ -96,6 +105,7 @@ impl Way {
                     arguments: arguments.clone(),
                 })
             }
+            Start::Nothing(_) => Err("it is not ours to start".to_owned()),
             Start::Container { image, arguments } => {
                 if !rustix::process::geteuid().is_root() {
                     return Err(
@@ -176,7 +186,7 @@ impl Making<'_> {
     pub(super) async fn target(
         &self,
         plan: Plan<'_>,
-    ) -> Result<(Target, TargetFacts, Option<Disks>), String> {
+    ) -> Result<(Server, TargetFacts, Option<Disks>), String> {
         let at =
             |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         std::fs::create_dir(plan.folder).map_err(|error| at(plan.folder, &error))?;
@@ -200,6 +210,7 @@ impl Making<'_> {
             .local_addr()
             .map_err(|error| error.to_string())?
             .port();
+        let tables = plan.store.tables(plan.gate).ok_or("there is no database")?;
         let mut why = String::new();
         for _ in 0..3 {
             let port = || {
@@ -221,7 +232,7 @@ impl Making<'_> {
                     _ => self.dns.address(),
                 },
                 owner: self.owner,
-                tables: plan.store.tables(plan.gate),
+                tables: tables.clone(),
                 main_cf: plan.main_cf.clone(),
                 master_cf: plan.master_cf.clone(),
             };
@@ -233,6 +244,7 @@ impl Making<'_> {
             let target = Target::new(self.recipe(plan.folder, &settings)?);
             match target.start().await {
                 Ok(()) => {
+                    let target = Server::Ours(Box::new(target));
                     let facts = self.facts(smtp, smtps, mailboxes, plan.store);
                     return Ok((target, facts, disks));
                 }
@@ -306,33 +318,49 @@ impl Making<'_> {
         TargetFacts {
             plain,
             smtps,
-            ca: self.authority.to_vec(),
+            trust: Trust::Authorities(vec![self.authority.to_vec()]),
             hostname: HOSTNAME.to_owned(),
             stranger: STRANGER.into(),
             neighbour: NEIGHBOUR.into(),
             maildir_root: Some(mailboxes),
             owner: Some(self.owner),
-            capabilities: self.description.capabilities.clone(),
+            capabilities: {
+                let always = ALWAYS.iter().map(|&word| word.to_owned());
+                self.description
+                    .capabilities
+                    .iter()
+                    .cloned()
+                    .chain(always)
+                    .collect()
+            },
             unavailable,
             profiles: self.description.profiles.clone(),
             own_targets: match self.way {
                 Way::Reference { .. } | Way::Command { .. } => OWN_PROCESSES,
                 Way::Container { .. } => OWN_CONTAINERS,
             },
+            at_once: None,
+            manners: None,
+            secrets: Vec::new(),
+            foreign: FOREIGN.map(str::to_owned),
         }
     }
 }
 
 pub(super) async fn seed_canary(store: &Store, canary: &str) -> Result<(), String> {
-    let domain = canary.rsplit('@').next().unwrap_or_default();
+    let domain = domain_of(canary);
     let rows = format!(
         "INSERT INTO domains (domain) VALUES ('{domain}');\n\
          INSERT INTO users (email, password, quota) VALUES ('{canary}', '*', 0)"
     );
-    store.execute(&rows).await
+    store.seed(&rows).await
 }
 
 pub(super) async fn remove_canary(store: &Store, canary: &str) -> Result<(), String> {
-    let domain = canary.rsplit('@').next().unwrap_or_default();
-    store.execute(&format!("DELETE FROM domains WHERE domain = '{domain}';\nDELETE FROM users WHERE email = '{canary}'")).await
+    store.clear(&[domain_of(canary)]).await
+}
+
+/// What is behind the `@`.
+pub(super) fn domain_of(address: &str) -> &str {
+    address.rsplit('@').next().unwrap_or_default()
 }

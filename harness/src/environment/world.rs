@@ -16,6 +16,7 @@ use super::run::Run;
 use super::sink::Sink;
 use super::standing::Standing;
 use super::{Mail, Sunk, TargetFacts};
+use crate::names::TOKEN_FIELD;
 use crate::scenario::{DatabaseFault, Disk, Entry, TargetAction, Vantage};
 
 /// What one case sees of the world.
@@ -49,9 +50,34 @@ pub(super) struct Own {
 }
 
 impl World {
-    /// The target's facts.
+    /// The target's facts. A server of somebody else's gets mail for the case's own domains only.
     pub fn facts(&self) -> TargetFacts {
-        self.standing.facts.clone()
+        let mut facts = self.standing.facts.clone();
+        let next_hops = facts.capabilities.iter().any(|word| word == "sink");
+        if let Some(manners) = &mut facts.manners {
+            let all = self.own_names.all();
+            let named = if next_hops { &all[..] } else { &all[..1] };
+            manners
+                .domains
+                .extend(named.iter().map(|&name| name.to_owned()));
+            if next_hops {
+                let below = [
+                    "mail", "nomx", "nohost", "nxdomain", "nullmx", "twomx", "deadmx",
+                ];
+                let foreign = all[1..].iter();
+                let below = foreign.flat_map(|name| below.map(|label| format!("{label}.{name}")));
+                manners.domains.extend(below);
+            }
+        }
+        facts
+    }
+
+    /// Looks anew at Maildirs that are far away.
+    pub async fn refresh(&self) -> Result<(), String> {
+        match &self.standing.mirror {
+            Some(mirror) => mirror.refresh().await,
+            None => Ok(()),
+        }
     }
 
     /// The address of a way in.
@@ -114,7 +140,7 @@ impl World {
                     format!("the gate before the database, {}: {error}", gate.address())
                 })
             }
-            (Store::Mysql { .. }, None) => Err("there is no gate before the database".to_owned()),
+            (_, _) => Err("there is no gate before the database".to_owned()),
         }
     }
 
@@ -206,6 +232,7 @@ impl World {
         let folder = self
             .maildir(address)
             .ok_or_else(|| format!("{address}: no address that could have a Maildir"))?;
+        self.refresh().await?;
         let mut mails = Vec::new();
         for part in ["new", "cur"] {
             let folder = folder.join(part);
@@ -224,6 +251,10 @@ impl World {
                     Err(error) => return Err(say(error)),
                 }
             }
+        }
+        if self.run.account().is_some() {
+            // Somebody lives there.
+            mails.retain(|mail| contains(&mail.content, TOKEN_FIELD.as_bytes()));
         }
         mails.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(mails)
@@ -265,8 +296,7 @@ impl World {
         }
         let store = &self.standing.store;
         if self.own.is_none() || !store.is_own() {
-            let removal = self.own_names.removal().join(";\n");
-            failures.extend(store.execute(&removal).await.err());
+            failures.extend(store.clear(&self.own_names.all()).await.err());
         }
         if let Some(own) = self.own {
             drop((own.gate, own.disks));
@@ -277,6 +307,12 @@ impl World {
             if !self.run.keep {
                 failures.extend(remove(&own.folder).await.err());
             }
+        } else if !store.knows_names() {
+            // The account was there before; what the run sent it is taken away in the end.
+        } else if let Some(mirror) = &self.standing.mirror {
+            let names = self.own_names.all();
+            mirror.forget(&names);
+            failures.extend(mirror.remove(&names).await.err());
         } else if let Some(root) = &self.standing.facts.maildir_root {
             for name in self.own_names.all() {
                 failures.extend(remove(&root.join(name)).await.err());

@@ -118,6 +118,21 @@ impl Follower {
         }
     }
 
+    /// The recipients that the server took for the message to come; `None`: something is still
+    /// without an answer.
+    #[must_use]
+    pub fn granted(&self) -> Option<Vec<String>> {
+        if !matches!(self.mode, Mode::Command) || !self.pending.is_empty() {
+            return None;
+        }
+        let open = self.open.iter().flat_map(|open| &open.recipients);
+        Some(
+            open.filter(|one| one.granted())
+                .map(|one| one.address.clone())
+                .collect(),
+        )
+    }
+
     /// The handshake: everything learned before is forgotten (RFC 3207 §4.2).
     pub fn handshake(&mut self) {
         self.pending.clear();

@@ -85,6 +85,7 @@ pub async fn collect<S: Stage>(
     transactions: &[Transaction],
 ) -> Result<Vec<Sighting>, String> {
     let mut seen = Vec::new();
+    stage.refresh().await?;
     for sunk in stage.sunk() {
         if is_canary(&sunk.content) {
             continue;
@@ -199,7 +200,10 @@ fn mailboxes<S: Stage>(stage: &S, transactions: &[Transaction]) -> BTreeSet<Stri
             found.insert(format!("{name}@{domain}"));
         }
     }
-    let canary = stage.canary_mailbox();
-    found.retain(|address| *address != canary);
+    // Where one account has to do, canaries go to it, too, and are told apart by their tokens.
+    if !stage.names().contains_key("account") {
+        let canary = stage.canary_mailbox();
+        found.retain(|address| *address != canary);
+    }
     found
 }

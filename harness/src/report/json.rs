@@ -1,17 +1,12 @@
 //! JSON for programs: one document a run. `version` grows when a field changes its meaning or
 //! goes; fields that are new do not count.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
-use serde::Serialize;
-
 use super::Report;
+use super::document::{Case, Clause, Defect, Document, VERSION};
 use super::summary::Summary;
 use crate::event::{CaseResult, Event, Verdict};
-
-/// The version of the document.
-pub const VERSION: u32 = 1;
 
 /// Gathers the cases and writes them when the run has ended.
 #[derive(Debug)]
@@ -22,55 +17,13 @@ pub struct Json<W> {
     summary: Summary,
 }
 
-#[derive(Debug, Default, Serialize)]
-struct Document {
-    version: u32,
-    target: String,
-    database: String,
-    notes: Vec<String>,
-    seconds: f64,
-    interrupted: bool,
-    summary: BTreeMap<&'static str, usize>,
-    cases: Vec<Case>,
-    defects: Vec<Defect>,
-}
-
-#[derive(Debug, Serialize)]
-struct Defect {
-    case: String,
-    why: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Case {
-    name: String,
-    path: String,
-    title: String,
-    seconds: f64,
-    blocked: Option<String>,
-    clauses: Vec<Clause>,
-    transcript: Vec<(f64, String)>,
-    log: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Clause {
-    id: String,
-    level: &'static str,
-    references: Vec<String>,
-    claim: String,
-    verdict: &'static str,
-    known: Option<String>,
-    expected: Option<String>,
-    seen: Option<String>,
-    line: Option<usize>,
-}
-
 impl<W: Write> Json<W> {
     /// Writes to `to`; `strict` as the run was.
     pub fn new(to: W, strict: bool) -> Self {
         let document = Document {
             version: VERSION,
+            suite: env!("CARGO_PKG_VERSION").to_owned(),
+            strict,
             ..Document::default()
         };
         Self {
@@ -79,6 +32,13 @@ impl<W: Write> Json<W> {
             document,
             summary: Summary::default(),
         }
+    }
+
+    /// With the time at which the run began, as RFC 3339 writes it.
+    #[must_use]
+    pub fn dated(mut self, date: String) -> Self {
+        self.document.date = date;
+        self
     }
 }
 
@@ -96,10 +56,10 @@ fn case(result: &CaseResult) -> Case {
             let failure = clause.failure.as_ref();
             Clause {
                 id: clause.id.clone(),
-                level: clause.level.word(),
+                level: clause.level.word().to_owned(),
                 references: clause.references.clone(),
                 claim: clause.claim.clone(),
-                verdict: clause.verdict.word(),
+                verdict: clause.verdict.word().to_owned(),
                 known: clause.known.clone(),
                 expected: failure.map(|failure| failure.expected.clone()),
                 seen: failure.map(|failure| failure.seen.clone()),
@@ -168,7 +128,7 @@ impl<W: Write> Report for Json<W> {
                 document.interrupted = *interrupted;
                 document.summary = Verdict::ALL
                     .iter()
-                    .map(|&verdict| (verdict.word(), self.summary.count(verdict)))
+                    .map(|&verdict| (verdict.word().to_owned(), self.summary.count(verdict)))
                     .collect();
                 // Cases end in any order; documents that are compared need one.
                 document

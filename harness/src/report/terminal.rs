@@ -14,6 +14,8 @@ use crate::scenario::refs;
 
 /// How many lines of the target's log a failure shows.
 const LOG_LINES: usize = 12;
+/// So many cases that could not be judged for the same reason are named one by one.
+const ALIKE: usize = 3;
 
 /// How to show it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -195,8 +197,17 @@ impl<W: Write> Terminal<W> {
             bar.finish_and_clear();
         }
         writeln!(self.to)?;
+        // Many for one reason are one line, unless all of them are asked for.
+        let mut told: Vec<&str> = Vec::new();
         for (who, why) in &self.unable {
-            writeln!(self.to, "{who}: {why}")?;
+            let alike = self.unable.iter().filter(|(_, other)| other == why).count();
+            if alike <= ALIKE || self.look.verbose {
+                writeln!(self.to, "{who}: {why}")?;
+            } else if !told.contains(&why.as_str()) {
+                told.push(why);
+                let state = who.split(' ').next().unwrap_or_default();
+                writeln!(self.to, "{state} {alike} cases: {why}")?;
+            }
         }
         if !self.unable.is_empty() {
             writeln!(self.to)?;

@@ -12,6 +12,10 @@ use super::Text;
 
 /// Brackets in brackets, and values that hold names: deeper is a slip, and bounds the recursion.
 const DEEPEST: usize = 8;
+/// The tutorial's account as scenarios write it, and its password.
+pub const ADDRESS: &str = "address@$domain";
+/// See [`ADDRESS`].
+pub const PASSWORD: &str = "mypassword";
 
 /// What stands in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +105,12 @@ fn replace(raw: &str, names: &BTreeMap<String, String>, depth: usize) -> String 
     if depth > DEEPEST {
         return raw.to_owned();
     }
+    // Where an account was there before the run, it takes the place of the tutorial's.
+    let given = names.contains_key("account").then(|| {
+        raw.replace(ADDRESS, "$account")
+            .replace(PASSWORD, "$password")
+    });
+    let raw = given.as_deref().unwrap_or(raw);
     let mut out = String::with_capacity(raw.len());
     for part in parts(raw) {
         match part {

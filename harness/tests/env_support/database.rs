@@ -51,7 +51,7 @@ pub(crate) async fn holds_the_tables(database: Database) {
             user,
             password,
             database,
-        } = store.tables(None)
+        } = store.tables(None).unwrap()
         {
             let url = format!("mysql://{user}:{password}@{host}/{database}");
             let (given, _, _folder) = start(&url, "").await;

@@ -106,7 +106,7 @@ impl Bench {
 /// A database with the four tables and so many rows in `users`.
 async fn stored(database: &Database, rows: usize) -> Result<Store, String> {
     let store = database.own(0).await?;
-    if let Tables::Mysql { user, database, .. } = store.tables(None) {
+    if let Some(Tables::Mysql { user, database, .. }) = store.tables(None) {
         // The environments write their canaries by the target's own account.
         let grant = format!("GRANT ALL ON `{database}`.* TO '{user}'@'%'");
         store.execute(&grant).await?;
@@ -141,19 +141,21 @@ async fn start(
     let mut target = description.clone();
     target.main_cf.extend_from_slice(more);
     let database = match store.tables(None) {
-        Tables::Mysql {
+        Some(Tables::Mysql {
             host,
             user,
             password,
             database,
-        } => format!("mysql://{user}:{password}@{host}/{database}"),
-        Tables::Sqlite(_) => String::new(),
+        }) => format!("mysql://{user}:{password}@{host}/{database}"),
+        Some(Tables::Sqlite(_)) | None => String::new(),
     };
     let options = Options {
         target,
         database,
         database_image: String::new(),
         keep: false,
+        intrusive: true,
+        run: String::new(),
         wrong: Vec::new(),
     };
     Ok(Environment::start(&options, &|fact| complain(&fact)).await?)

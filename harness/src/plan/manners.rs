@@ -1,0 +1,107 @@
+//! What is not done to a server of somebody else's unless he says so (`--intrusive`).
+//!
+//! It is told by the words that a scenario uses, each with the reason in this one table.
+
+use super::{Case, all_steps};
+use crate::scenario::{MailboxAction, Reply, ReplyPattern, StepKind};
+
+/// More than this of anything is load.
+const REPEATS: u32 = 10;
+const OCTETS: usize = 1_000_000;
+const CONNECTIONS: usize = 10;
+
+/// The words, and why they are not polite.
+pub const IMPOLITE: [(&str, &str); 9] = [
+    ("slow", "it holds a connection for long"),
+    ("repeat N", "more than 10 times the same is load"),
+    ("message N bytes", "more than 1,000,000 octets are load"),
+    ("connect", "more than 10 connections are load"),
+    ("crowd", "many sessions at once are load"),
+    (
+        "S: 421 or 535",
+        "clients are banned for what is answered so",
+    ),
+    (
+        "sink answers … hangs",
+        "it holds a connection of the server's for long",
+    ),
+    (
+        "database, disk, target, maildir … shut",
+        "what the server stands on is taken from it",
+    ),
+    ("$port", "mail that is led back to the server is load"),
+];
+
+impl Case {
+    /// The word of [`IMPOLITE`] that it uses, and the reason.
+    #[must_use]
+    pub fn impolite(&self) -> Option<(&'static str, &'static str)> {
+        let steps = || all_steps(&self.scenario.steps).map(|step| &step.kind);
+        let connections = steps()
+            .filter(|kind| matches!(kind, StepKind::Connect { .. }))
+            .count();
+        let whole = self.scenario.header.slow.then_some("slow");
+        let many = (connections > CONNECTIONS).then_some("connect");
+        let back = self.texts().iter().any(|text| text.contains("$port"));
+        let word = whole
+            .or_else(|| steps().find_map(|kind| self.impolite_step(kind)))
+            .or(many)
+            .or(back.then_some("$port"))?;
+        IMPOLITE.into_iter().find(|(known, _)| *known == word)
+    }
+
+    /// The word of [`IMPOLITE`] that a line is. No kind of line is left out: a new one is looked at
+    /// here before it is asked of anybody.
+    fn impolite_step(&self, kind: &StepKind) -> Option<&'static str> {
+        let (word, impolite) = match kind {
+            StepKind::Repeat(times, _) => ("repeat N", *times > REPEATS),
+            StepKind::Message(message) => ("message N bytes", message.size > Some(OCTETS)),
+            StepKind::Crowd { .. } => ("crowd", true),
+            StepKind::Reply(reply) => ("S: 421 or 535", bans(reply)),
+            StepKind::SinkAnswers { reply, .. } => {
+                let hangs = reply.as_ref().is_some_and(|reply| {
+                    let raw = reply.raw.trim();
+                    let cell = raw.strip_prefix('$').and_then(|n| self.bindings.get(n));
+                    cell.map_or(raw, |cell| cell.trim()) == "hangs"
+                });
+                ("sink answers … hangs", hangs)
+            }
+            StepKind::Database(_)
+            | StepKind::Disk(..)
+            | StepKind::Target(_)
+            | StepKind::Mailbox(_, MailboxAction::Shut) => {
+                ("database, disk, target, maildir … shut", true)
+            }
+            // A client that says a line, leaves in whatever way, or looks; next hops that put off or
+            // refuse; what the owner of a mailbox does in it.
+            StepKind::Clause(_)
+            | StepKind::Client(_)
+            | StepKind::Bytes(_)
+            | StepKind::Connect { .. }
+            | StepKind::Tls(_)
+            | StepKind::Close(_)
+            | StepKind::Mailer { .. }
+            | StepKind::MailerResult(_)
+            | StepKind::Sql(_)
+            | StepKind::SinkListens(_)
+            | StepKind::SinkHeard(..)
+            | StepKind::Mailbox(..)
+            | StepKind::Maildir { .. }
+            | StepKind::Sink { .. }
+            | StepKind::Queue(..)
+            | StepKind::Rows(..)
+            | StepKind::Log(..) => return None,
+        };
+        impolite.then_some(word)
+    }
+}
+
+/// A refused login, or a client that is thrown out.
+fn bans(reply: &Reply) -> bool {
+    reply.patterns.iter().any(|pattern| match pattern {
+        ReplyPattern::Code { digits, .. } => {
+            *digits == [Some(4), Some(2), Some(1)] || *digits == [Some(5), Some(3), Some(5)]
+        }
+        _ => false,
+    })
+}

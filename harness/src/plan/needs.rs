@@ -1,0 +1,163 @@
+//! What a case cannot do without: the capabilities that its header names, and what its lines show.
+
+use super::{Case, all_steps};
+use crate::scenario::text::PASSWORD;
+use crate::scenario::{Entry, MailboxAction, Start, StepKind, Vantage};
+
+/// The server listens on port 25, or what stands for it.
+pub const PORT_25: &str = "port 25";
+/// It listens on port 465.
+pub const PORT_465: &str = "port 465";
+/// There is an address from which it takes mail for others.
+pub const NEIGHBOUR: &str = "a neighbour";
+/// It comes to know the names of cases.
+pub const ROWS: &str = "rows";
+/// `address@$domain` is an account with a password that is known.
+pub const ACCOUNT: &str = "an account";
+/// The mailboxes are the cases' own and lie here, so that one can act as their owner.
+pub const OWNER: &str = "mailboxes to act in";
+
+/// What every server has that we start ourselves.
+pub const ALWAYS: [&str; 6] = [PORT_25, PORT_465, NEIGHBOUR, ROWS, ACCOUNT, OWNER];
+
+impl Case {
+    /// The capabilities that it needs, and those of [`ALWAYS`].
+    #[must_use]
+    pub fn needs(&self) -> Vec<&str> {
+        let header = &self.scenario.header;
+        let mut needs: Vec<&str> = header.needs.iter().map(String::as_str).collect();
+        let mut add = |word: &'static str, needed: bool| {
+            if needed && !needs.contains(&word) {
+                needs.push(word);
+            }
+        };
+        add("own-target", self.own_target);
+        add(
+            "main-cf",
+            !header.main_cf.is_empty() || !header.master_cf.is_empty(),
+        );
+        if header.start != Start::Nothing {
+            entry_needed(self.entry, &mut add);
+        }
+        add(NEIGHBOUR, self.from == Vantage::Neighbour);
+        for step in all_steps(&self.scenario.steps) {
+            match &step.kind {
+                StepKind::Connect { from, entry, .. } => {
+                    add(NEIGHBOUR, *from == Some(Vantage::Neighbour));
+                    entry_needed(entry.unwrap_or(self.entry), &mut add);
+                }
+                StepKind::Mailer { entry, .. } => entry_needed(*entry, &mut add),
+                StepKind::Sql(_) | StepKind::Rows(..) => add("database", true),
+                StepKind::Maildir { details, .. } => {
+                    add("maildir", true);
+                    // Where somebody lives, others leave things in tmp too.
+                    add(ROWS, details.iter().any(|detail| detail.word == "tidy"));
+                }
+                StepKind::Mailbox(_, action) => {
+                    add("maildir", true);
+                    add(OWNER, *action != MailboxAction::Measured);
+                }
+                // Its canary comes from a neighbour.
+                StepKind::Sink { .. } => {
+                    add("sink", true);
+                    add(NEIGHBOUR, true);
+                }
+                StepKind::SinkAnswers { .. }
+                | StepKind::SinkListens(_)
+                | StepKind::SinkHeard(..) => add("sink", true),
+                StepKind::Queue(..) => add("queue", true),
+                StepKind::Log(..) => add("log", true),
+                _ => {}
+            }
+        }
+        add("sink", self.sends_blindly());
+        let texts = self.texts();
+        add(
+            ROWS,
+            self.literal_names || texts.iter().any(|text| needs_rows(text)),
+        );
+        add(ACCOUNT, texts.iter().any(|text| needs_account(text)));
+        needs
+    }
+
+    /// Whether data for a foreign domain leaves before it is known that the recipient was refused.
+    fn sends_blindly(&self) -> bool {
+        let mut foreign = false;
+        for step in all_steps(&self.scenario.steps) {
+            let texts = match &step.kind {
+                StepKind::Client(text) => std::slice::from_ref(text),
+                StepKind::Bytes(texts) => texts,
+                // What was said before is answered now.
+                StepKind::Reply(_) => {
+                    foreign = false;
+                    continue;
+                }
+                _ => continue,
+            };
+            for line in texts.iter().flat_map(|text| text.raw.split("\\r\\n")) {
+                let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
+                if verb == "RCPT" {
+                    foreign |= ["@$elsewhere", "@$sender"]
+                        .iter()
+                        .any(|name| line.contains(name));
+                } else if foreign && (verb == "DATA" || verb == "BDAT") {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The text of its steps, of its start, and of its cells.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        let scenario = &self.scenario;
+        let first = scenario.steps.first().map_or(0, |step| step.span.start);
+        let mut texts = vec![scenario.source.get(first..).unwrap_or_default()];
+        texts.extend(self.bindings.values().map(String::as_str));
+        if let Start::Authenticated(user) = &scenario.header.start {
+            texts.push(&user.raw);
+        }
+        texts
+    }
+}
+
+fn entry_needed(entry: Entry, add: &mut impl FnMut(&'static str, bool)) {
+    add(PORT_465, entry == Entry::Smtps);
+    add(PORT_25, entry != Entry::Smtps);
+}
+
+/// Another address of the hosted domain, or the domain with a route.
+fn needs_rows(text: &str) -> bool {
+    let hosted = text.match_indices("$domain").any(|(place, _)| {
+        let before = text.get(..place).unwrap_or_default();
+        let word = before.strip_suffix("address@");
+        word.is_none_or(|word| {
+            word.ends_with(|c: char| c.is_ascii_alphanumeric() || "+.-_".contains(c))
+        })
+    });
+    hosted || text.contains("$transport")
+}
+
+fn needs_account(text: &str) -> bool {
+    text.contains("$domain") || text.contains(PASSWORD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::needs_rows;
+
+    #[test]
+    fn one_account_will_do_where_no_other_address_of_the_domain_is_named() {
+        for (text, rows) in [
+            ("C: RCPT TO:<address@$domain>", false),
+            ("C: AUTH PLAIN $plain(address@$domain mypassword)", false),
+            ("C: RCPT TO:<someone@$elsewhere>", false),
+            ("C: RCPT TO:<myforward@$domain>", true),
+            ("C: RCPT TO:<otheraddress@$domain>", true),
+            ("C: RCPT TO:<address+tag@$domain>", true),
+            ("C: RCPT TO:<a@$transport>", true),
+        ] {
+            assert_eq!(needs_rows(text), rows, "{text}");
+        }
+    }
+}
