@@ -46,7 +46,7 @@ impl Case {
         let word = whole
             .or_else(|| steps().find_map(|kind| self.impolite_step(kind)))
             .or(many)
-            .or(back.then_some("$port"))?;
+            .or_else(|| back.then_some("$port"))?;
         IMPOLITE.into_iter().find(|(known, _)| *known == word)
     }
 
@@ -104,4 +104,45 @@ fn bans(reply: &Reply) -> bool {
         }
         _ => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rstest::rstest;
+
+    use crate::plan::cases;
+    use crate::scenario::parse::parse;
+
+    #[rstest]
+    #[case("C: NOOP\nS: 250\nclose reset\nconnect\nS: 220", None)]
+    #[case(
+        "sink answers DATA closes\nC: NOOP\nS: 250\nmaildir address@$domain watched",
+        None
+    )]
+    #[case(
+        "sink answers DATA hangs\nC: NOOP\nS: 250",
+        Some("sink answers … hangs")
+    )]
+    #[case(
+        "sink answers DATA $how\nC: NOOP\nS: 250",
+        Some("sink answers … hangs")
+    )]
+    #[case(
+        "maildir address@$domain shut\nC: NOOP\nS: 250",
+        Some("database, disk, target, maildir … shut")
+    )]
+    #[case(
+        "sql DELETE FROM users WHERE id = $port\nC: NOOP\nS: 250",
+        Some("$port")
+    )]
+    fn a_word_is_polite_or_not(#[case] steps: &str, #[case] word: Option<&str>) {
+        let text = format!(
+            "title   Manners\ncases   how    other\n        hangs  x\nneeds   database maildir sink own-target disk\n\n{steps}\n\nMUST    a.b   rfc5321#4.1   something\nC: NOOP\nS: 250\n"
+        );
+        let scenario = parse("manners/one.case", text).expect("a scenario");
+        let cases = cases(&Arc::new(scenario));
+        assert_eq!(cases[0].impolite().map(|(word, _)| word), word);
+    }
 }
