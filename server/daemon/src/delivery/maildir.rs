@@ -111,8 +111,8 @@ impl Maildirs {
             params.virtual_create_maildirsize,
             params.virtual_mailbox_extended,
         );
-        // Waits for the disk twice, on one thread, beside others that do: the file system's journal
-        // commits them together.
+        // Waits for the disk twice, on one thread, beside others that do: where the file system has
+        // a journal, it commits them together.
         let (size, fits) = blocking(move || {
             let draft = Draft::write(&base, &path, head, &content, owner)?;
             let size = draft.size;

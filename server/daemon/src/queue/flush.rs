@@ -3,7 +3,7 @@
 //! Whoever must not go on before a name is on disk waits here. One thread flushes the folder for all
 //! that came in while it was busy, and answers them together: under load the number of flushes a
 //! message costs goes down as the number of messages goes up. What is *in* a file is flushed by
-//! those who wrote it, side by side, so that one commit of the file system's journal does for many.
+//! those who wrote it, side by side: where the file system has a journal, one commit does for many.
 
 use std::fs::File;
 use std::io;
