@@ -159,6 +159,9 @@ struct Run {
     /// A SHOULD that is not followed is broken
     #[arg(long)]
     strict: bool,
+    /// End with the first case that is broken
+    #[arg(long)]
+    fail_fast: bool,
     /// The server to judge: a description (fixtures/targets/README.md); none: the reference server
     #[arg(long, value_name = "FILE")]
     target: Option<PathBuf>,

@@ -43,6 +43,8 @@ pub struct Settings {
     pub wrong: Option<Wrong>,
     /// The run's name, the beginning of every token.
     pub run: String,
+    /// Whoever hears the events ends the run with the first broken case.
+    pub fail_fast: bool,
 }
 
 /// Why the relay cases of this run cannot be judged; `None`: they can.

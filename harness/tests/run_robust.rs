@@ -124,6 +124,19 @@ fn output_that_nobody_reads_to_its_end_changes_no_verdict() {
     assert_eq!((code, told.as_str()), (Some(1), ""));
 }
 
+#[test]
+fn fail_fast_ends_with_the_first_broken_case_and_begins_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = SESSION.replace("S: 220", "S: 421");
+    let broken = broken.replace("start ", "each    which a, b, c\nstart ");
+    let case = file(folder.path(), "session.case", &broken);
+    let output = run(&["--fail-fast", "--jobs", "1", "--scenarios", &case]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("1 of 3 cases"), "{text}");
+    assert!(text.contains("(--fail-fast)"), "{text}");
+}
+
 #[rstest]
 #[case(&["list"])]
 #[case(&["coverage"])]

@@ -45,6 +45,7 @@ pub(super) async fn bench(bench: Bench) -> Ended {
             known: Known::default(),
             wrong: None,
             run: run_name(),
+            fail_fast: false,
         };
         let count = cases.len();
         let played = Box::pin(play(&options()?, cases, settings, Vec::new())).await?;

@@ -86,6 +86,7 @@ pub(super) fn run(arguments: &Run) -> Ended {
         known: known.clone().unwrap_or_default(),
         wrong: (!wire.is_empty()).then(|| Wrong::new(rules)),
         run: run.clone(),
+        fail_fast: arguments.fail_fast,
     };
     let options = Options {
         target,
@@ -97,7 +98,7 @@ pub(super) fn run(arguments: &Run) -> Ended {
         wrong,
     };
     let played = in_runtime_value(play(&options, cases, settings, reports))??;
-    let whole = selection.is_empty() && arguments.shard.is_none();
+    let whole = selection.is_empty() && arguments.shard.is_none() && !played.failed_fast;
     let stale = known.unwrap_or_default().stale(&played.results, whole);
     let list = list.as_deref().unwrap_or_else(|| Path::new(""));
     Ok(concluded(&played, &stale, list, arguments.strict))
@@ -181,6 +182,9 @@ fn concluded(played: &Played, stale: &[String], list: &Path, strict: bool) -> Ex
     }
     if played.defects > 0 {
         ExitCode::Defect
+    } else if played.failed_fast {
+        complain("ended with the first broken case (--fail-fast)");
+        ExitCode::Broken
     } else if played.interrupted {
         ExitCode::Interrupted
     } else if played.unwritten.is_some() {
@@ -246,6 +250,7 @@ pub(super) struct Played {
     pub(super) results: Vec<CaseResult>,
     pub(super) defects: usize,
     pub(super) interrupted: bool,
+    failed_fast: bool,
     pub(super) took: std::time::Duration,
     unwritten: Option<String>,
 }
@@ -264,7 +269,8 @@ pub(super) async fn play(
         }
     };
     let (stop, stopped) = watch::channel(false);
-    let signals = tokio::spawn(signals(stop));
+    let signals = tokio::spawn(signals(stop.clone()));
+    let fail_fast = settings.fail_fast;
     let mut ended_early = stopped.clone();
     let mut made = std::pin::pin!(Environment::start(options, &say));
     let environment = tokio::select! {
@@ -296,7 +302,13 @@ pub(super) async fn play(
     while let Some(event) = heard.recv().await {
         hear(&mut reports, &event, &mut played);
         match event {
-            Event::Finished(case) => played.results.push(*case),
+            Event::Finished(case) => {
+                if fail_fast && case.is_broken() {
+                    played.failed_fast = true;
+                    let _ = stop.send(true);
+                }
+                played.results.push(*case);
+            }
             Event::Defect { .. } => played.defects += 1,
             Event::Ended { took, interrupted } => {
                 played.interrupted = interrupted;
