@@ -4,6 +4,7 @@
 //! visible character is `#` do not count, not even between a line and its continuation. Of two
 //! lines with one name the later wins. The table files (`mysql_table(5)`) have the same form.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -11,6 +12,10 @@ use super::mistake::{Mistake, Place};
 
 /// `$name` inside `$name` deeper than this is taken for a loop.
 const EXPANSION_DEPTH: usize = 20;
+
+/// Octets that are read to expand one value: names that name each other many times over grow as fast
+/// as a loop, but end.
+const EXPANSION_LIMIT: usize = 64 * 1024;
 
 /// The text of one setting and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,90 +124,95 @@ pub(crate) fn expand(
     text: &str,
     value_of: &dyn Fn(&str) -> Option<String>,
 ) -> Result<String, String> {
-    expand_within(text, value_of, 0)
+    let left = Cell::new(EXPANSION_LIMIT);
+    Expansion { value_of, left }.text(text, 0)
 }
 
-fn expand_within(
-    text: &str,
-    value_of: &dyn Fn(&str) -> Option<String>,
-    depth: usize,
-) -> Result<String, String> {
-    if depth > EXPANSION_DEPTH {
-        return Err(format!("{text:?} refers to itself"));
-    }
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(dollar) = rest.find('$') {
-        out.push_str(&rest[..dollar]);
-        let after = &rest[dollar + 1..];
-        match after.chars().next() {
-            Some('$') => {
-                out.push('$');
-                rest = &after[1..];
-            }
-            Some(open @ ('{' | '(')) => {
-                let (inside, behind) = bracketed(after, open)?;
-                out.push_str(&braced(inside, value_of, depth)?);
-                rest = behind;
-            }
-            _ => {
-                let (name, behind) = leading_name(after);
-                if name.is_empty() {
-                    return Err(format!("$ in {text:?} is not followed by a name"));
+/// The expansion of one value.
+struct Expansion<'a> {
+    value_of: &'a dyn Fn(&str) -> Option<String>,
+    /// Octets that may still be read.
+    left: Cell<usize>,
+}
+
+impl Expansion<'_> {
+    fn text(&self, text: &str, depth: usize) -> Result<String, String> {
+        if depth > EXPANSION_DEPTH {
+            return Err(format!("{text:?} refers to itself"));
+        }
+        // An empty value costs as well: there may be many of them.
+        let left = self.left.get().checked_sub(text.len() + 1);
+        self.left.set(left.ok_or_else(|| {
+            format!(
+                "too long when its names are replaced, expected {EXPANSION_LIMIT} octets or less"
+            )
+        })?);
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(dollar) = rest.find('$') {
+            out.push_str(&rest[..dollar]);
+            let after = &rest[dollar + 1..];
+            match after.chars().next() {
+                Some('$') => {
+                    out.push('$');
+                    rest = &after[1..];
                 }
-                out.push_str(&named(name, value_of, depth)?);
-                rest = behind;
+                Some(open @ ('{' | '(')) => {
+                    let (inside, behind) = bracketed(after, open)?;
+                    out.push_str(&self.braced(inside, depth)?);
+                    rest = behind;
+                }
+                _ => {
+                    let (name, behind) = leading_name(after);
+                    if name.is_empty() {
+                        return Err(format!("$ in {text:?} is not followed by a name"));
+                    }
+                    out.push_str(&self.named(name, depth)?);
+                    rest = behind;
+                }
             }
         }
+        out.push_str(rest);
+        Ok(out)
     }
-    out.push_str(rest);
-    Ok(out)
-}
 
-fn named(
-    name: &str,
-    value_of: &dyn Fn(&str) -> Option<String>,
-    depth: usize,
-) -> Result<String, String> {
-    match value_of(name) {
-        Some(value) => expand_within(&value, value_of, depth + 1),
-        None => Ok(String::new()),
-    }
-}
-
-/// What stands between `${` and `}`.
-fn braced(
-    inside: &str,
-    value_of: &dyn Fn(&str) -> Option<String>,
-    depth: usize,
-) -> Result<String, String> {
-    let (name, condition) = leading_name(inside.trim());
-    if name.is_empty() {
-        return Err(format!(
-            "${{{inside}}} is not understood, expected ${{name}} or ${{name?text}}"
-        ));
-    }
-    let value = named(name, value_of, depth)?;
-    let chosen = match condition.chars().next() {
-        None => return Ok(value),
-        Some('?') => {
-            let (then, behind) = alternative(&condition[1..])?;
-            let otherwise = behind.strip_prefix(':').map(alternative).transpose()?;
-            if value.is_empty() {
-                otherwise.map_or("", |(text, _)| text)
-            } else {
-                then
-            }
+    fn named(&self, name: &str, depth: usize) -> Result<String, String> {
+        match (self.value_of)(name) {
+            Some(value) => self.text(&value, depth + 1),
+            None => Ok(String::new()),
         }
-        Some(':') if value.is_empty() => alternative(&condition[1..])?.0,
-        Some(':') => "",
-        Some(_) => {
+    }
+
+    /// What stands between `${` and `}`.
+    fn braced(&self, inside: &str, depth: usize) -> Result<String, String> {
+        let (name, condition) = leading_name(inside.trim());
+        if name.is_empty() {
             return Err(format!(
-                "${{{inside}}} is not understood, expected ${{name?text}}"
+                "${{{inside}}} is not understood, expected ${{name}} or ${{name?text}}"
             ));
         }
-    };
-    expand_within(chosen, value_of, depth + 1)
+        let value = self.named(name, depth)?;
+        let chosen = match condition.chars().next() {
+            None => return Ok(value),
+            Some('?') => {
+                let (then, behind) = alternative(&condition[1..])?;
+                let otherwise = behind.strip_prefix(':').map(alternative).transpose()?;
+                if value.is_empty() {
+                    otherwise.map_or("", |(text, _)| text)
+                } else {
+                    then
+                }
+            }
+            Some(':') if value.is_empty() => alternative(&condition[1..])?.0,
+            Some(':') => "",
+            Some(_) => {
+                return Err(format!(
+                    "${{{inside}}} is not understood, expected ${{name?text}}"
+                ));
+            }
+        };
+        self.text(chosen, depth + 1)
+    }
 }
 
 /// `{text}` and what follows it, or all of it.

@@ -196,6 +196,8 @@ parameters! {
     smtpd_timeout: Duration = "${stress?{10}:{300}}s", at least 1; "How long a client may be silent, or slow to read."
     smtpd_starttls_timeout: Duration = "${stress?{10}:{300}}s", at least 1; "How long a client's handshake may take."
     smtpd_client_connection_count_limit: usize = "50"; "Connections of one client outside mynetworks; 0 is no limit."
+    smtpd_forbid_bare_newline: String = "reject"; "A line of a message that LF or CR alone ends: 550, and the session ends. Only reject; yes, normalize, note and no are warned about and mean the same.", but "no by default, normalize from 3.9 on; the clients of smtpd_forbid_bare_newline_exclusions are spared; a CR alone is passed on, and LF alone ends a command"
+    smtpd_forbid_unauth_pipelining: bool = "no"; "Commands that come too early wait for their turn; those in clear behind STARTTLS are thrown away. Only no; yes is warned about and means the same.", but "yes from 3.9 on, which ends the session with 554 5.5.0"
     line_length_limit: usize = "2048", at least 512; "Longer command lines are cut."
     smtpd_sasl_auth_enable: bool = "no"; "Offer AUTH."
     smtpd_sasl_type: String = "cyrus"; "Only cyrus: its files are read, the work is done here.", but "dovecot as well"

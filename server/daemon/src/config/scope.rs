@@ -99,13 +99,27 @@ impl<'a> Scope<'a> {
 }
 
 impl Reader<'_, '_> {
+    /// Where the parameter in `row` is set, or would be.
+    fn place(&self, row: &Row) -> Place {
+        let setting = self.scope.settings.get(row.name);
+        setting.map_or_else(
+            || Place::file(&self.scope.folder.join("main.cf")),
+            |setting| setting.place.clone(),
+        )
+    }
+
+    /// Warns of a value where another is always so.
+    pub(crate) fn always(&mut self, row: &Row, text: &str) {
+        let (name, default) = (row.name, row.default);
+        let warning = format!("{name} = {text} is not honoured: it is always {default}");
+        let warning = Mistake::new(&self.place(row), warning);
+        self.warnings.push(warning);
+    }
+
     /// The value of the parameter in `row`, set or default.
     pub(crate) fn value<T: Value>(&mut self, row: &Row) -> Option<T> {
         let setting = self.scope.settings.get(row.name);
-        let place = setting.map_or_else(
-            || Place::file(&self.scope.folder.join("main.cf")),
-            |s| s.place.clone(),
-        );
+        let place = self.place(row);
         let text = setting.map_or(row.default, |setting| &setting.text);
         let unknown = RefCell::new(Vec::new());
         let value_of = |name: &str| {

@@ -52,6 +52,22 @@ fn what_cannot_be_expanded_is_a_mistake(#[case] text: &str) {
 }
 
 #[rstest]
+#[case::that_grow("x")]
+#[case::that_are_empty("")]
+fn names_that_name_each_other_too_often_are_a_mistake_with_its_place(#[case] last: &str) {
+    let levels: Vec<String> = (0..19)
+        .map(|level| format!("l{level} = {}\n", format!("$l{} ", level + 1).repeat(9)))
+        .collect();
+    let main = format!("{}l19 = {last}\nsmtpd_banner = $l0\n", levels.concat());
+    let report = Folder::new(&[("main.cf", &main), ("master.cf", MASTER)])
+        .read()
+        .unwrap_err();
+    let expected = "DIR/main.cf:21: smtpd_banner = too long when its names are replaced, \
+                    expected 65536 octets or less";
+    assert_eq!(report, expected);
+}
+
+#[rstest]
 #[case("a, b c", &["a", "b", "c"])]
 #[case(" inline:{ {k = v}, b=c } x", &["inline:{ {k = v}, b=c }", "x"])]
 #[case("", &[])]
@@ -272,6 +288,38 @@ fn debians_main_cf_is_read_without_a_word() {
     assert_eq!(folder.lines(&config.warnings), "");
     assert_eq!(config.params.myorigin, "server.domain.com");
     assert_eq!(config.params.recipient_delimiter, Some('+'));
+}
+
+#[rstest]
+#[case(
+    "smtpd_forbid_bare_newline = reject\nsmtpd_forbid_unauth_pipelining = no\n",
+    ""
+)]
+#[case(
+    "smtpd_forbid_bare_newline = normalize\n",
+    "DIR/main.cf:1: smtpd_forbid_bare_newline = normalize is not honoured: it is always reject"
+)]
+#[case(
+    "smtpd_forbid_unauth_pipelining = yes\n",
+    "DIR/main.cf:1: smtpd_forbid_unauth_pipelining = yes is not honoured: it is always no"
+)]
+fn what_is_always_so_may_be_said_and_its_contrary_is_warned_about(
+    #[case] main: &str,
+    #[case] warned: &str,
+) {
+    let folder = Folder::new(&[("main.cf", main), ("master.cf", MASTER)]);
+    assert_eq!(folder.lines(&folder.read().unwrap().warnings), warned);
+}
+
+#[test]
+fn a_kind_of_newline_that_postfix_does_not_know_is_a_mistake() {
+    let main = "smtpd_forbid_bare_newline = perhaps\n";
+    let folder = Folder::new(&[("main.cf", main), ("master.cf", MASTER)]);
+    let report = folder.read().unwrap_err();
+    assert!(
+        report.ends_with("expected reject, or yes, normalize, note or no"),
+        "{report}"
+    );
 }
 
 #[test]

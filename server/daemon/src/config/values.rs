@@ -37,6 +37,14 @@ impl Value for String {
             ("myhostname" | "myorigin", name) if !vmaild_protocol::address::is_domain(name) => {
                 Err(format!("{name:?}, expected a domain name"))
             }
+            ("smtpd_forbid_bare_newline", "reject") => Ok(text.to_owned()),
+            ("smtpd_forbid_bare_newline", "yes" | "normalize" | "note" | "no") => {
+                reader.always(row, text);
+                Ok(row.default.to_owned())
+            }
+            ("smtpd_forbid_bare_newline", other) => Err(format!(
+                "{other:?}, expected reject, or yes, normalize, note or no"
+            )),
             ("smtpd_sasl_type", other) if other != "cyrus" => {
                 Err(format!("{other:?}, expected cyrus"))
             }
@@ -55,7 +63,7 @@ impl Value for String {
 impl Value for bool {
     const KIND: &str = "yes or no";
 
-    fn parse(text: &str, row: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
+    fn parse(text: &str, row: &Row, reader: &mut Reader<'_, '_>) -> Result<Self, String> {
         let value = match text.to_ascii_lowercase().as_str() {
             "yes" => true,
             "no" => false,
@@ -63,6 +71,10 @@ impl Value for bool {
         };
         if row.name == "smtpd_delay_reject" && !value {
             return Err("no is not supported, expected yes".to_owned());
+        }
+        if row.name == "smtpd_forbid_unauth_pipelining" && value {
+            reader.always(row, text);
+            return Ok(false);
         }
         Ok(value)
     }
