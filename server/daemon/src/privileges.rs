@@ -15,7 +15,7 @@ use crate::log;
 /// Makes queue_directory and virtual_mailbox_base, gives them to the static user and group of
 /// virtual_uid_maps and virtual_gid_maps, and becomes that user.
 pub(crate) fn give_up(params: &Params) -> Result<(), String> {
-    raise_file_limit();
+    raise_file_limit(params);
     for folder in folders(params) {
         std::fs::create_dir_all(folder)
             .map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -46,8 +46,13 @@ pub(crate) fn give_up(params: &Params) -> Result<(), String> {
         .map_err(|error: rustix::io::Errno| format!("cannot become user {}: {error}", uid.as_raw()))
 }
 
+/// Files of one delivery: the message, the mailbox's folders, or a connection.
+const FILES_PER_DELIVERY: usize = 4;
+/// Ports, databases, the log.
+const FILES_BESIDE: usize = 64;
+
 /// Each session needs a file descriptor, and each delivery some.
-fn raise_file_limit() {
+fn raise_file_limit(params: &Params) {
     let limit = getrlimit(Resource::Nofile);
     // Without more, accept waits for descriptors; nothing is lost.
     let _ = setrlimit(
@@ -57,6 +62,19 @@ fn raise_file_limit() {
             maximum: limit.maximum,
         },
     );
+    let (sessions, deliveries) = (params.vmaild_session_limit, params.default_process_limit);
+    // To Maildirs and to next hops each.
+    let needed = deliveries.saturating_mul(2 * FILES_PER_DELIVERY);
+    let needed = needed.saturating_add(sessions).saturating_add(FILES_BESIDE) as u64;
+    if let Some(maximum) = limit.maximum.filter(|&maximum| maximum < needed) {
+        log::line(
+            "master",
+            &format!(
+                "warning: {maximum} open files are allowed (RLIMIT_NOFILE, hard), expected {needed} or more for \
+                 vmaild_session_limit = {sessions} and default_process_limit = {deliveries}: connections may have to wait"
+            ),
+        );
+    }
 }
 
 fn folders(params: &Params) -> impl Iterator<Item = &Path> {

@@ -292,3 +292,19 @@ fn sighup_changes_new_sessions_only_and_a_mistake_changes_nothing() {
     Client::connect(server.smtp()).says("", "220 new");
     old.says("QUIT", "221");
 }
+
+#[test]
+fn too_few_open_files_for_the_sessions_that_are_allowed_are_warned_about_at_start() {
+    for (files, session_limit, warned) in [(900, 1000, true), (900, 20, false)] {
+        let setup = Setup::new().main_cf(&format!(
+            "vmaild_session_limit = {session_limit}\ndefault_process_limit = 100"
+        ));
+        let mut server = setup.begin_with_files(files);
+        server.wait_until_ready();
+        let log = server.log();
+        let expected = "900 open files are allowed (RLIMIT_NOFILE, hard), expected 1864 or more for \
+                        vmaild_session_limit = 1000 and default_process_limit = 100";
+        assert_eq!(log.contains(expected), warned, "{log}");
+        assert_eq!(log.contains("RLIMIT_NOFILE"), warned, "{log}");
+    }
+}

@@ -160,23 +160,33 @@ impl Setup {
     /// Starts the server.
     pub fn begin(self) -> Server {
         Server {
-            child: self.spawn(),
+            child: self.spawn(&mut self.command()),
             ports: Vec::new(),
             setup: self,
         }
     }
 
-    fn spawn(&self) -> Child {
+    /// Starts the server where no more than so many files may be open.
+    pub fn begin_with_files(self, files: usize) -> Server {
+        let server = self.command();
+        let mut limited = Command::new("sh");
+        let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+        limited.args(["-c", &script]).arg(server.get_program());
+        limited.args(server.get_args());
+        Server {
+            child: self.spawn(&mut limited),
+            ports: Vec::new(),
+            setup: self,
+        }
+    }
+
+    fn spawn(&self, command: &mut Command) -> Child {
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.path().join("log"))
             .unwrap();
-        self.command()
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap()
+        command.stdout(Stdio::piped()).stderr(log).spawn().unwrap()
     }
 }
 
@@ -202,7 +212,7 @@ impl Server {
     pub fn crash(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = self.setup.spawn();
+        self.child = self.setup.spawn(&mut self.setup.command());
     }
 
     pub fn log(&self) -> String {
