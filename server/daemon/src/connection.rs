@@ -22,6 +22,7 @@ use crate::config::{Params, Service};
 use crate::log;
 use crate::policy::Client;
 use crate::queue::{Incoming, Origin, Queue, Untaken};
+use crate::tables;
 use crate::tls::{Acceptor, Stream};
 
 /// Read at once.
@@ -112,7 +113,7 @@ pub async fn serve(
                 tally,
                 down,
             };
-            if let Err(error) = connection.run().await {
+            if let Err(error) = tables::remembering(connection.run()).await {
                 log::line("smtpd", &format!("lost connection with {name}: {error}"));
             }
             tally = connection.tally;
@@ -262,6 +263,9 @@ impl Connection<'_> {
         };
         let of = |envelope: &Envelope| policy(envelope.tls, envelope.user.as_ref());
         let secure = matches!(self.stream, Some(Stream::Tls(_)));
+        if !matches!(ask, Ask::Begin(_) | Ask::Store(_)) {
+            tables::forget();
+        }
         match ask {
             Ask::Sender(envelope) => {
                 let reply = match self.port.queue.room(envelope.size.unwrap_or(0)) {

@@ -1,5 +1,7 @@
 //! One round of delivery: every waiting recipient of a message is tried once.
 //!
+//! A message for one Maildir is delivered before it is in the queue at all (`at_once`).
+//!
 //! Recipients that share a Maildir, or a next hop, are one delivery. Deliveries of a round run side
 //! by side; what became of each is recorded as soon as it is known. A table that fails puts off
 //! (4.3.0), always: a database that is down bounces nothing.
@@ -20,7 +22,7 @@ use vmaild_protocol::Mailbox;
 use crate::config::Params;
 use crate::log;
 use crate::policy::resolve::{self, Route};
-use crate::queue::file::{Reason, Record, State};
+use crate::queue::file::{Reason, Recipient, Record, State};
 use crate::queue::schedule::Active;
 use crate::queue::{Content, Services};
 
@@ -133,6 +135,56 @@ impl Delivery {
             smtp_slots: Arc::new(Semaphore::new(limit)),
         }
     }
+}
+
+/// Delivers a message before it is in the queue, where its only recipient has a Maildir here: the file
+/// in `new/` is as safe as one in the queue, and is one instead of two. False: it was not delivered,
+/// and the queue is to take it; whatever stood in the way stands there in its first round as well.
+pub(crate) async fn at_once(
+    delivery: &Delivery,
+    params: &Arc<Params>,
+    record: &Record,
+    content: &Content,
+) -> bool {
+    let [only] = record.recipients.as_slice() else {
+        return false;
+    };
+    if only.expanded || only.notify.is_some_and(|notify| notify.success) {
+        return false;
+    }
+    let queued = Instant::now();
+    // A client waits: what cannot begin now goes by the queue.
+    let Ok(_slot) = delivery.maildir_slots.try_acquire() else {
+        return false;
+    };
+    let Destination::Maildir(path) = destination(params, &only.mailbox).await else {
+        return false;
+    };
+    let started = Instant::now();
+    let parcel = Parcel {
+        record: Arc::new(record.clone()),
+        content: content.clone(),
+        params: params.clone(),
+    };
+    let verdict = delivery.maildir.deliver(&parcel, 0, &path).await;
+    let sent = matches!(verdict, Verdict::Sent { .. });
+    if sent {
+        let report = Report {
+            started,
+            ..Report::decided("virtual", Vec::new(), queued)
+        };
+        log_active(record);
+        report.log(record, only, &verdict);
+    }
+    sent
+}
+
+/// The line with which the delivery of a message begins.
+pub(crate) fn log_active(record: &Record) {
+    let (id, sender, size) = (&record.id, &record.sender, record.size);
+    let open = record.recipients.iter().filter(|to| to.is_open()).count();
+    let text = format!("{id}: from={sender}, size={size}, nrcpt={open} (queue active)");
+    log::line("qmgr", &text);
 }
 
 /// Tries every waiting recipient once. True if a failed lookup was among the reasons.
@@ -322,17 +374,10 @@ impl Report {
             connecting,
         }
     }
-}
 
-/// Logs and records what became of recipients. True if a failed lookup was among the reasons.
-fn record(active: &mut Active, report: Report) -> bool {
-    let mut soon = false;
-    let mut changes = Vec::new();
-    for (index, verdict) in report.verdicts {
-        let Some(recipient) = active.record.recipients.get(index) else {
-            continue;
-        };
-        let (word, reason) = match &verdict {
+    /// The line about a recipient.
+    fn log(&self, record: &Record, recipient: &Recipient, verdict: &Verdict) {
+        let (word, reason) = match verdict {
             Verdict::Sent { reason, .. } => ("sent", reason),
             Verdict::PutOff { reason, .. } => ("deferred", reason),
             Verdict::Failed(reason) => ("bounced", reason),
@@ -343,26 +388,38 @@ fn record(active: &mut Active, report: Report) -> bool {
             format!(" orig_to=<{}>,", recipient.original)
         };
         let arrival = SystemTime::now()
-            .duration_since(active.record.arrival())
+            .duration_since(record.arrival())
             .unwrap_or_default();
-        let in_round = report.queued.elapsed();
-        let working = report.started.elapsed();
+        let in_round = self.queued.elapsed();
+        let working = self.started.elapsed();
         log::line(
-            report.program,
+            self.program,
             &format!(
                 "{}: to=<{}>,{original} relay={}, delay={}, delays={}/{}/{}/{}, dsn={}, status={word} ({})",
-                active.record.id,
+                record.id,
                 recipient.mailbox,
                 reason.relay,
                 seconds(arrival),
                 seconds(arrival.saturating_sub(in_round)),
                 seconds(in_round.saturating_sub(working)),
-                seconds(report.connecting),
-                seconds(working.saturating_sub(report.connecting)),
+                seconds(self.connecting),
+                seconds(working.saturating_sub(self.connecting)),
                 reason.status,
                 reason.text,
             ),
         );
+    }
+}
+
+/// Logs and records what became of recipients. True if a failed lookup was among the reasons.
+fn record(active: &mut Active, mut report: Report) -> bool {
+    let mut soon = false;
+    let mut changes = Vec::new();
+    for (index, verdict) in std::mem::take(&mut report.verdicts) {
+        let Some(recipient) = active.record.recipients.get(index) else {
+            continue;
+        };
+        report.log(&active.record, recipient, &verdict);
         let wants_success = recipient.notify.is_some_and(|notify| notify.success);
         let state = match verdict {
             Verdict::Sent {

@@ -15,6 +15,7 @@
 //! | `message` | the headers that the server adds; loops by hop count |
 //! | `queue` | a message on disk from its 250 until nothing is left to do |
 //! | `delivery` | Maildir, quota, next hop, bounce |
+//! | `durable` | flushes to disk, where a test can see them |
 //! | `privileges` | from root to the user that owns the mailboxes |
 //! | `fuzz` | what holds for any input; only for cargo-fuzz and tests |
 //! | `log` | log lines as Postfix writes them |
@@ -25,6 +26,7 @@ pub mod auth;
 pub mod config;
 pub mod connection;
 pub mod delivery;
+mod durable;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod listener;

@@ -1,5 +1,8 @@
 //! The queue: a message on disk from its 250 until nothing is left to do for any recipient.
 //!
+//! A message whose only recipient has a Maildir here is delivered before its 250 (`delivery::at_once`)
+//! and comes into the queue only where that does not succeed.
+//!
 //! It promises: when `commit` returns, the message survives a power cut (file and folder were
 //! flushed; several messages may share one flush). What is on disk when the server starts is
 //! taken up again. Every recipient ends as delivered, bounced or discarded, each once; after a
@@ -27,6 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
+use rustix::fs::Access;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use vmaild_protocol::session::Notify;
@@ -36,10 +40,10 @@ use self::file::{Recipient, Record, State};
 use self::flush::Flusher;
 use self::schedule::Schedule;
 use crate::config::Params;
-use crate::delivery::Delivery;
 use crate::delivery::smtp::Handshake;
+use crate::delivery::{self, Delivery};
 use crate::message::{self, Filter};
-use crate::{aliases, log};
+use crate::{aliases, durable, log};
 
 /// Ten or so upper-case hexadecimal digits, as in `queued as 64A5C0B1F2E37`.
 pub type QueueId = String;
@@ -197,7 +201,7 @@ impl Queue {
             }
             let folder = File::open(directory.join("active"))?;
             // What is flushed in a folder that a power cut forgets is lost with it.
-            File::open(&directory)?.sync_all()?;
+            durable::flush(&File::open(&directory)?)?;
             Ok::<_, io::Error>((directory, folder))
         })
         .await??;
@@ -429,8 +433,15 @@ impl Inner {
         (format!("{:X}", now.max(last.saturating_add(1))), now)
     }
 
-    /// Makes a message durable and hands it to delivery.
+    /// Makes a message durable: delivered already, or in the queue.
     async fn store(self: &Arc<Self>, record: Record, content: Content) -> io::Result<()> {
+        // Where the queue could not take it, nothing is taken: the client hears the same of all mail.
+        let active = self.directory.join("active");
+        rustix::fs::access(&active, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)?;
+        if delivery::at_once(&self.delivery, &self.params(), &record, &content).await {
+            log::line("qmgr", &format!("{}: removed", record.id));
+            return Ok(());
+        }
         // From now on the scheduler does not take it for a file that somebody put there.
         self.schedule.know(&record.id);
         let id = record.id.clone();
@@ -457,7 +468,7 @@ impl Inner {
             let file = file::write(&path, &record, &mut content.reader())?;
             // Name and content at the same time: so both wait for the same commit.
             let named = flusher.ask();
-            file.sync_all()?;
+            durable::flush(&file)?;
             Ok::<_, io::Error>((record, Arc::new(file), named))
         })
         .await??;

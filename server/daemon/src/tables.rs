@@ -14,9 +14,32 @@ pub(crate) mod source;
 pub(crate) mod sql;
 pub(crate) mod sqlite;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::log;
+
+/// What was asked for a recipient need not be asked again for so long.
+const REMEMBERED: Duration = Duration::from_secs(1);
+/// Answers that are remembered, at most.
+const REMEMBERED_KEYS: usize = 64;
+
+tokio::task_local! {
+    static MEMORY: RefCell<HashMap<(usize, String), (Instant, Option<String>)>>;
+}
+
+/// Runs a session, which remembers for `REMEMBERED` what was asked since `forget`: RCPT, the end of the
+/// message and its delivery have the same questions. Nothing else remembers anything.
+pub async fn remembering<T>(session: impl Future<Output = T>) -> T {
+    MEMORY.scope(RefCell::default(), session).await
+}
+
+/// A session's next question is a new one: everything is asked anew.
+pub fn forget() {
+    let _ = MEMORY.try_with(|memory| memory.borrow_mut().clear());
+}
 
 /// A lookup that could not be done: the database is down, slow, or refused the question.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -48,11 +71,17 @@ pub(crate) enum Kind {
 impl Table {
     /// The values of `keys`, each `None` where it has no row, empty where the row's value is.
     async fn ask(&self, keys: &[String]) -> Result<Vec<Option<String>>, Failed> {
+        if let Some(values) = self.remembered(keys) {
+            return Ok(values);
+        }
         let answer = match &self.kind {
+            Kind::Fixed(table) => return Ok(keys.iter().map(|key| table.get(key)).collect()),
             Kind::Mysql(table) => table.ask(keys).await,
             Kind::Sqlite(table) => table.ask(keys).await,
-            Kind::Fixed(table) => Ok(keys.iter().map(|key| table.get(key)).collect()),
         };
+        if let Ok(values) = &answer {
+            self.remember(keys, values);
+        }
         answer.map_err(|reason| {
             let failed = Failed {
                 table: self.name.clone(),
@@ -61,6 +90,33 @@ impl Table {
             log::line("smtpd", &format!("warning: {failed}"));
             failed
         })
+    }
+
+    /// Its place in a session's memory.
+    fn place(&self, key: &str) -> (usize, String) {
+        (std::ptr::from_ref(self).addr(), key.to_owned())
+    }
+
+    fn remembered(&self, keys: &[String]) -> Option<Vec<Option<String>>> {
+        let all = MEMORY.try_with(|memory| {
+            let memory = memory.borrow();
+            let value = |key: &String| {
+                let (when, value) = memory.get(&self.place(key))?;
+                (when.elapsed() < REMEMBERED).then(|| value.clone())
+            };
+            keys.iter().map(value).collect()
+        });
+        all.ok().flatten()
+    }
+
+    fn remember(&self, keys: &[String], values: &[Option<String>]) {
+        let _ = MEMORY.try_with(|memory| {
+            let mut memory = memory.borrow_mut();
+            let room = REMEMBERED_KEYS.saturating_sub(memory.len());
+            for (key, value) in keys.iter().zip(values).take(room) {
+                memory.insert(self.place(key), (Instant::now(), value.clone()));
+            }
+        });
     }
 }
 

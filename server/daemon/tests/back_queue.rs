@@ -106,16 +106,30 @@ async fn what_a_crash_left_of_a_message_is_removed(#[case] damage: fn(&mut Vec<u
     assert!(back.mail("mydomain.com/address").is_empty());
 }
 
+#[rstest]
+#[case::other_content("hello", "he\0\0o")]
+#[case::another_sum("end: ", "end: 0")]
+#[case::more_octets_than_there_are("content: ", "content: 9")]
+#[case::more_octets_than_any_disk_holds("content: ", "content: 1844674407370955")]
+#[case::fewer_octets("content: 2", "content: ")]
+#[case::no_number("content: ", "content: x")]
 #[tokio::test]
-async fn a_whole_file_with_other_content_is_set_aside() {
+async fn a_whole_file_that_is_not_what_was_written_is_set_aside(
+    #[case] written: &str,
+    #[case] damaged: &str,
+) {
     let (folder, id, octets) = stopped_with_a_message().await;
-    let octets = String::from_utf8(octets)
-        .unwrap()
-        .replace("hello", "he\0\0o");
-    fs::write(folder.path().join("queue/active").join(&id), octets).unwrap();
+    let text = String::from_utf8(octets).unwrap();
+    let text = text.replacen(written, damaged, 1);
+    let path = folder.path().join("queue/active").join(&id);
+    fs::write(&path, &text).unwrap();
+    // A running server looks at no more than the numbers; it must not think otherwise.
+    let seen = file::read(&path, false);
+    assert!(!matches!(seen, Err(file::Unreadable::Partial)));
     let back = Back::start_in(folder, "", Surroundings::default()).await;
     assert!(back.queued().is_empty());
-    assert!(back.folder.path().join("queue/corrupt").join(id).exists());
+    let aside = back.folder.path().join("queue/corrupt").join(id);
+    assert_eq!(fs::read_to_string(aside).unwrap(), text);
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use vmaild_protocol::Mailbox;
 use super::quota::{self, NoLimit};
 use super::{Parcel, Verdict};
 use crate::config::Params;
+use crate::durable;
 use crate::log;
 use crate::queue::Content;
 use crate::tables::Maps;
@@ -116,7 +117,7 @@ impl Maildirs {
         let (size, fits) = blocking(move || {
             let draft = Draft::write(&base, &path, head, &content, owner)?;
             let size = draft.size;
-            let flushed = draft.file.sync_all();
+            let flushed = durable::flush(&draft.file);
             flushed.map_err(|error| refused("flush", &draft.path, &error))?;
             let turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(limit) = limit {
@@ -138,7 +139,7 @@ impl Maildirs {
             }
             drop(turn);
             // It is in `new`: should this fail, a second copy is the lesser evil.
-            let flushed = folder.sync_all();
+            let flushed = durable::flush(&folder);
             flushed.map_err(|error| refused("flush", Path::new("new"), &error))?;
             Ok((size, true))
         })
@@ -420,7 +421,7 @@ fn make(base: &Path, path: &Path, owner: Owner) -> io::Result<bool> {
             }
             // A power cut must not take the mailbox with the mail in it.
             path.parent()
-                .map_or(Ok(()), |parent| File::open(parent)?.sync_all())?;
+                .map_or(Ok(()), |parent| durable::flush(&File::open(parent)?))?;
             Ok(true)
         }
         // Another delivery was faster; or it is a file, which the next step finds out.

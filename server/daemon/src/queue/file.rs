@@ -277,6 +277,32 @@ pub struct Stored {
 /// Reads a queue file. `verify` is for a file that nobody else has open: it reads the content too,
 /// compares it with what was written, and ends a last line that a crash cut off.
 pub fn read(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
+    read_parts(path, verify).map_err(|error| match error {
+        // Not cut off, then: somebody was promised it, and `content` says the wrong number.
+        Unreadable::Partial if has_end(path) => {
+            Unreadable::Damaged("its end is not where its envelope says")
+        }
+        error => error,
+    })
+}
+
+/// Whether a line like the one that ends the content is anywhere in a file.
+fn has_end(path: &Path) -> bool {
+    let length = Hash::default().line().len() + 1;
+    let Ok(mut reader) = File::open(path).map(BufReader::new) else {
+        return false;
+    };
+    let mut line = Vec::new();
+    while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+        if line.starts_with(b"end: ") && line.ends_with(b"\n") && line.len() == length {
+            return true;
+        }
+        line.clear();
+    }
+    false
+}
+
+fn read_parts(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
     let file = File::options().read(true).append(true).open(path)?;
     let mut reader = BufReader::new(file);
     let mut line = String::new();

@@ -10,6 +10,8 @@ use std::io;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::durable;
+
 /// Hands requests to the thread that flushes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Flusher {
@@ -33,7 +35,7 @@ impl Flusher {
                         waiting.push(request);
                     }
                     let number = |error: io::Error| error.raw_os_error().unwrap_or_default();
-                    let flushed = folder.sync_all().map_err(number);
+                    let flushed = durable::flush(&folder).map_err(number);
                     for request in waiting {
                         // Nobody waits any more: nothing to answer.
                         let _ = request.send(flushed.map_err(io::Error::from_raw_os_error));

@@ -23,7 +23,7 @@ use super::file::{self, Record, State, Unreadable};
 use super::{Content, Inner, QueueId};
 use crate::config::Params;
 use crate::delivery::{self, bounce};
-use crate::log;
+use crate::{durable, log};
 
 /// Rounds of delivery at the same time. Far more than deliveries, so that many messages for a next
 /// hop that does not answer do not keep those for Maildirs waiting.
@@ -325,21 +325,8 @@ async fn resume(queue: Arc<Inner>, id: QueueId, permit: OwnedSemaphorePermit) {
 /// and the message is removed or waits for its next time.
 async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePermit) {
     let params = queue.params();
-    let record = &active.record;
-    let id = record.id.clone();
-    log::line(
-        "qmgr",
-        &format!(
-            "{id}: from={}, size={}, nrcpt={} (queue active)",
-            record.sender,
-            record.size,
-            record
-                .recipients
-                .iter()
-                .filter(|recipient| recipient.is_open())
-                .count()
-        ),
-    );
+    let id = active.record.id.clone();
+    delivery::log_active(&active.record);
     let mut soon = delivery::round(&queue.delivery, &params, &mut active).await;
     expire(&params, &mut active);
     soon |= bounce::notify(&queue, &params, &mut active).await;
@@ -351,7 +338,7 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
     {
         if active.dirty {
             // Should this fail, a power cut could repeat deliveries; the message itself is safe.
-            let _ = spawn_blocking(move || active.file.sync_all()).await;
+            let _ = spawn_blocking(move || durable::flush(&active.file)).await;
         }
         let wait = backoff(&params, active.record.age());
         let wait = if soon {
