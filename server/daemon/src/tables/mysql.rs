@@ -522,6 +522,25 @@ mod tests {
         assert_eq!(servers.waiting().busy, CONNECTIONS - 1);
     }
 
+    #[test]
+    fn a_key_without_the_domain_that_a_query_wants_is_not_asked_with_others() {
+        let login = Login {
+            hosts: "db".into(),
+            user: "u".into(),
+            password: "p".into(),
+            database: "d".into(),
+        };
+        let servers = Arc::new(Servers::new(&login, Duration::from_secs(1)).unwrap());
+        let statement = || Statement::compile("SELECT a FROM t WHERE k = '%s' AND d = '%d'");
+        let table = Table::new(servers, statement().unwrap(), statement().ok());
+        let joins = |keys: &[&str]| {
+            let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+            table.joins(&keys)
+        };
+        assert!(joins(&["u@d", "@d"]));
+        assert!(!joins(&["u@d", "name"]));
+    }
+
     #[tokio::test]
     async fn a_database_that_accepts_and_says_nothing_fails_within_the_time_limit() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

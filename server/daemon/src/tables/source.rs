@@ -326,3 +326,27 @@ pub(crate) fn open_list(
     }
     Ok(open)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn additional_conditions_are_bound_to_the_key_as_the_query_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = rusqlite::Connection::open(folder.path().join("mail.db")).unwrap();
+        let rows = "CREATE TABLE users (name TEXT, domain TEXT, box TEXT);
+                    INSERT INTO users VALUES ('u@a', 'a', 'right'), ('u@a', 'b', 'wrong'), ('u', '', 'bare');";
+        database.execute_batch(rows).unwrap();
+        let file = "dbpath = mail.db\ntable = users\nselect_field = box\nwhere_field = name\n\
+                    additional_conditions = AND domain = '%d'\n";
+        std::fs::write(folder.path().join("users.cf"), file).unwrap();
+        let mut mistakes = Vec::new();
+        let table = Tables::new(folder.path()).open("sqlite:users.cf", &mut mistakes);
+        let table = table.unwrap().unwrap();
+        let keys = ["u@a", "u@b", "u"].map(str::to_owned);
+        // A key without a domain is not asked: the query wants one.
+        let found = [Some("right".to_owned()), None, None];
+        assert_eq!(table.ask(&keys).await.unwrap(), found);
+    }
+}
