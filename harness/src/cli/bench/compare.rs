@@ -107,7 +107,9 @@ impl Bench {
 async fn stored(database: &Database, rows: usize) -> Result<Store, String> {
     let store = database.own(0).await?;
     if let Some(Tables::Mysql { user, database, .. }) = store.tables(None) {
-        // The environments write their canaries by the target's own account.
+        // The environments write their canaries by the target's own account. Of several grants whose
+        // patterns fit, MySQL looks at the most exact one only; `_` alone is a pattern.
+        let database = database.replace('_', "\\_");
         let grant = format!("GRANT ALL ON `{database}`.* TO '{user}'@'%'");
         store.execute(&grant).await?;
     }
