@@ -61,8 +61,9 @@ pub async fn to_maildir<S: Stage>(
     }
 }
 
-/// Waits until the target holds nothing of the case any more. What it is to hold for longer costs
-/// the limit; where its queue cannot be seen, the canary has to do.
+/// Waits until the target holds nothing of the case any more: neither its mail nor a report about
+/// it. What it is to hold for longer costs the limit; where its queue cannot be seen, the canary has
+/// to do.
 async fn overtaken<S: Stage>(stage: &S, tokens: &Tokens) {
     let deadline = Instant::now() + OVERTAKEN;
     let case = tokens.prefix();
@@ -89,6 +90,7 @@ pub async fn to_sink<S: Stage>(
             .any(|sunk| token_of(&sunk.content).as_ref() == Some(&token))
         {
             journal.note(format!("canary {token} arrived at the sink"));
+            overtaken(stage, tokens).await;
             return Ok(());
         }
         if Instant::now() >= deadline {
