@@ -200,15 +200,11 @@ pub fn split_list(text: &str) -> Vec<&str> {
 }
 
 /// The path at the beginning of a command's argument and what stands behind it: the path ends at
-/// the first blank outside quotes and brackets. An unclosed quote or bracket is no path.
-pub(crate) fn cut_path(text: &str) -> Result<(&str, &str), BadAddress> {
-    let mut scan = Scan::default();
-    let end = scan.end(text, |letter| BLANKS.contains(&letter));
-    match end {
-        None if scan.quoted || scan.depth > 0 => Err(BadAddress),
-        None => Ok((text, "")),
-        Some(end) => Ok(text.split_at(end)),
-    }
+/// the first blank outside quotes and brackets. One that is not closed ends nowhere, and is refused
+/// when it is read.
+pub(crate) fn cut_path(text: &str) -> (&str, &str) {
+    let end = Scan::default().end(text, |letter| BLANKS.contains(&letter));
+    text.split_at(end.unwrap_or(text.len()))
 }
 
 /// Blanks as Postfix counts them.

@@ -129,8 +129,7 @@ impl Mail {
     /// Parses `FROM:<path> parameters`.
     pub fn parse(arguments: &str) -> Result<Self, Reply> {
         let (path, parameters) = cut_argument(arguments, "FROM:")
-            .ok_or_else(|| Reply::new(501, "5.5.4 Syntax: MAIL FROM:<address>"))?
-            .map_err(|()| bad_sender())?;
+            .ok_or_else(|| Reply::new(501, "5.5.4 Syntax: MAIL FROM:<address>"))?;
         let mut mail = Self {
             reverse_path: path.parse().map_err(|_| bad_sender())?,
             size: None,
@@ -191,8 +190,7 @@ impl Mail {
 /// Parses `TO:<path> parameters` (RFC 5321 §4.1.1.3).
 pub fn rcpt(arguments: &str, smtputf8: bool) -> Result<Recipient, Reply> {
     let (path, parameters) = cut_argument(arguments, "TO:")
-        .ok_or_else(|| Reply::new(501, "5.5.4 Syntax: RCPT TO:<address>"))?
-        .map_err(|()| bad_recipient())?;
+        .ok_or_else(|| Reply::new(501, "5.5.4 Syntax: RCPT TO:<address>"))?;
     let mailbox: Mailbox = path.parse().map_err(|_| bad_recipient())?;
     let mut recipient = Recipient {
         mailbox,
@@ -230,7 +228,7 @@ pub fn vrfy(arguments: &str) -> Result<Mailbox, Reply> {
     if arguments.is_empty() {
         return Err(syntax());
     }
-    let (path, flag) = cut_path(arguments).map_err(|_| bad_recipient())?;
+    let (path, flag) = cut_path(arguments);
     let mailbox: Mailbox = path.parse().map_err(|_| bad_recipient())?;
     match flag.trim_matches(BLANKS) {
         "" if mailbox.is_ascii() => Ok(mailbox),
@@ -265,13 +263,12 @@ pub fn bdat(arguments: &str) -> Option<(u64, bool)> {
     }
 }
 
-/// The path and the parameters behind `FROM:` or `TO:`: `None` where that or the path is missing,
-/// an error where the path has no end.
-fn cut_argument<'a>(arguments: &'a str, keyword: &str) -> Option<Result<(&'a str, &'a str), ()>> {
+/// The path and the parameters behind `FROM:` or `TO:`: `None` where that or the path is missing.
+fn cut_argument<'a>(arguments: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
     let (word, rest) = arguments.split_at_checked(keyword.len())?;
     let rest = rest.trim_start_matches(BLANKS);
     let present = word.eq_ignore_ascii_case(keyword) && !rest.is_empty();
-    present.then(|| cut_path(rest).map_err(|_| ()))
+    present.then(|| cut_path(rest))
 }
 
 /// `keyword=value`, the keyword in upper case (RFC 5321 §4.1.2, esmtp-param).

@@ -62,6 +62,7 @@ fn an_address_is_read(#[case] text: &str, #[case] local: &str, #[case] domain: &
 #[case::port("<a@b:25>")]
 #[case::bare_number("<a@127.0.0.1>")]
 #[case::literal_name("<a@[b.example]>")]
+#[case::literal_of_another_tag("<a@[x:::1]>")]
 #[case::literal_empty("<a@[]>")]
 #[case::literal_short("<a@[1.2.3]>")]
 #[case::tab("<a\tb@c>")]
@@ -124,6 +125,28 @@ fn a_mailbox_put_together_by_hand_writes_no_line_end() {
 #[case("<ÀB@C>", "àb@c")]
 fn the_key_is_unquoted_and_in_lower_case(#[case] text: &str, #[case] key: &str) {
     assert_eq!(text.parse::<Mailbox>().unwrap().key(), key);
+}
+
+#[rstest]
+#[case("<Postmaster>", true)]
+#[case("<postmaster@b>", false)]
+#[case("<probe>", false)]
+fn postmaster_is_bare_without_a_domain(#[case] text: &str, #[case] bare: bool) {
+    assert_eq!(text.parse::<Mailbox>().unwrap().is_bare_postmaster(), bare);
+}
+
+#[test]
+fn what_is_no_address_says_what_was_expected() {
+    let why = "a b".parse::<Mailbox>().unwrap_err().to_string();
+    assert_eq!(why, "not an address: expected local-part@domain");
+}
+
+#[rstest]
+#[case::bracket("<a b@c> d@e", &["<a b@c>", "d@e"])]
+#[case::quoted_quote(r#""a\" b"@c d@e"#, &[r#""a\" b"@c"#, "d@e"])]
+#[case::backslash_outside_quotes(r#"\"a b" c@d"#, &[r#"\"a b""#, "c@d"])]
+fn a_list_is_not_cut_within_an_address(#[case] text: &str, #[case] pieces: &[&str]) {
+    assert_eq!(split_list(text), pieces);
 }
 
 #[test]

@@ -16,6 +16,11 @@ use vmaild_protocol::Action;
 #[case("VRFY <a@b.example>", "252 2.0.0 a@b.example")]
 #[case("VRFY postmaster", "252 2.0.0 postmaster")]
 #[case("VRFY \u{e9}@b.example SMTPUTF8", "252 2.0.0 ?@b.example")]
+#[case(
+    "VRFY \u{e9}@b.example",
+    "553 5.6.7 Error: address beyond ASCII needs SMTPUTF8"
+)]
+#[case("VRFY a@b.example x", "501 5.5.4 Syntax: VRFY address [SMTPUTF8]")]
 #[case("VRFY", "501 5.5.4 Syntax: VRFY address [SMTPUTF8]")]
 #[case("VRFY <>", "501 5.1.3 Bad recipient address syntax")]
 #[case("EXPN a", "500 5.5.2 Error: command not recognized")]
@@ -97,6 +102,8 @@ const TOO_BIG: &str = "552 5.3.4 Message size exceeds fixed limit";
 #[case("FROM:a@b", OK)]
 #[case("FROM: a@b", OK)]
 #[case("FROM:<<a@b>>", OK)]
+#[case("FROM:< a@b > SIZE=10", OK)]
+#[case("FROM:\"a@b", BAD_SENDER)]
 #[case("from:<>", OK)]
 #[case("FROM:<> SIZE=100", OK)]
 #[case("FROM:<probe>", OK)]
@@ -188,6 +195,8 @@ const BAD_ORCPT: &str = "501 5.5.4 Error: Bad ORCPT parameter syntax";
 #[case("TO:<a@b> NOTIFY=NEVER ORCPT=rfc822;a+2Bb@x", RCPT_OK)]
 #[case("TO:<a@b> notify=success,failure,DELAY", RCPT_OK)]
 #[case("TO:<a@b> ORCPT=rfc822;", RCPT_OK)]
+#[case("TO:<a@b> ORCPT=x-400;a", RCPT_OK)]
+#[case("TO:<a@b> ORCPT=x_400;a", BAD_ORCPT)]
 #[case::orcpt_of_rfc_3461(&format!("TO:<a@b> ORCPT=rfc822;{}", "+40".repeat(164)), RCPT_OK)]
 #[case("TO:<a@b> NOTIFY=NEVER,SUCCESS", BAD_NOTIFY)]
 #[case("TO:<a@b> NOTIFY=", BAD_NOTIFY)]
