@@ -65,7 +65,7 @@ fn help_is_on_standard_output_and_good() {
 fn a_folder_without_scenarios_runs_nothing_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let output = vmailspec(&["run", "--scenarios", folder.path().to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    insta::assert_snapshot!("nothing_to_run", said(&output));
 }
 
 #[test]

@@ -4,7 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -53,6 +54,19 @@ C: QUIT
 S: 221 within 1s
 ";
 
+/// What anybody may ask of any server.
+const STRANGER: &str = "title   x
+
+MUST    seq.answers   rfc5321#4.2   every command is answered
+C: MAIL FROM:<a@$sender>
+S: 250 within 1s
+C: RCPT TO:<someone@$elsewhere>
+S: 554 within 1s
+C: QUIT
+S: 221 within 1s
+S: closed within 1s
+";
+
 #[rstest]
 #[case("greeting", "220")]
 #[case("EHLO", "250")]
@@ -60,6 +74,7 @@ S: 221 within 1s
 #[case("RCPT", "250")]
 #[case("DATA", "354")]
 #[case("CONTENT", "250")]
+#[case("QUIT", "221")]
 fn a_target_that_falls_silent_is_exit_1_and_its_last_words_are_shown(
     #[case] verb: &str,
     #[case] code: &str,
@@ -154,6 +169,109 @@ fn a_report_that_cannot_be_written_is_exit_2_before_anything_runs() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(output.stdout.is_empty());
     assert!(said(&output).contains("cannot write /nonexistent/report.json"));
+}
+
+#[test]
+fn a_disk_without_room_for_a_report_is_exit_3_and_the_run_is_told_all_the_same() {
+    for report in ["--json", "--junit", "--tap"] {
+        let output = run(&[report, "/dev/full", "tutorial/data"]);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(3), "{report}: {text}");
+        for part in [
+            "cases, ",
+            "a report could not be written: ",
+            "No space left",
+        ] {
+            assert!(text.contains(part), "{report}: {part}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_behind_standard_output_is_exit_3() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let output = vmailspec(&["run", "--database", "embedded", "tutorial/data"])
+        .stdout(full.unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("No space left"), "{}", said(&output));
+}
+
+/// A server of a few lines that answers until the command `mute` comes, and then no more; `greeting`: nothing at
+/// all; `closing`: QUIT, but the connection stays open.
+fn falls_silent_at(mute: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut to = client.try_clone().unwrap();
+                if mute != "greeting" {
+                    let _ = to.write_all(b"220 mail.example ESMTP\r\n");
+                }
+                for line in BufReader::new(client).lines().map_while(Result::ok) {
+                    let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
+                    let answer: &[u8] = match verb.as_str() {
+                        _ if mute == "greeting" || verb == mute => continue,
+                        "EHLO" => b"250-mail.example\r\n250 AUTH PLAIN LOGIN\r\n",
+                        "MAIL" | "RSET" | "NOOP" => b"250 2.0.0 Ok\r\n",
+                        "RCPT" => b"554 5.7.1 No\r\n",
+                        "AUTH" => b"235 2.7.0 Ok\r\n",
+                        "QUIT" => b"221 2.0.0 Bye\r\n",
+                        _ => b"500 5.5.2 What?\r\n",
+                    };
+                    let _ = to.write_all(answer);
+                    if verb == "QUIT" && mute != "closing" {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address.to_string()
+}
+
+/// What is said of a server that runs already, with its place left out.
+fn judged(address: &str) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let case = file(folder.path(), "session.case", STRANGER);
+    let url = format!("smtp://user%40mail.example:secret@{address}");
+    let output = vmailspec(&["run", "--scenarios", &case, &url])
+        .output()
+        .unwrap();
+    let text = said(&output).replace(address, "ADDRESS");
+    assert!(!text.contains("secret"), "{text}");
+    (output.status.code(), text)
+}
+
+#[rstest]
+#[case("greeting", 3, "ADDRESS does not greet")]
+#[case("EHLO", 3, "EHLO was answered nothing")]
+#[case("AUTH", 3, "AUTH was answered nothing")]
+#[case("MAIL", 1, "expected 250")]
+#[case("RCPT", 1, "expected 554")]
+#[case("QUIT", 1, "expected 221")]
+#[case("closing", 1, "expected the connection to be closed")]
+fn a_server_of_somebody_elses_that_falls_silent_is_told_by_its_verb(
+    #[case] mute: &'static str,
+    #[case] code: i32,
+    #[case] part: &str,
+) {
+    let (exit, text) = judged(&falls_silent_at(mute));
+    assert_eq!(exit, Some(code), "{text}");
+    assert!(text.contains(part), "{part}: {text}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_exit_3_before_anything_runs() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let (exit, text) = judged(&address);
+    assert_eq!(exit, Some(3), "{text}");
+    let said = text.contains("ADDRESS") && text.contains("Connection refused");
+    assert!(said && !text.contains("1 case"), "{text}");
 }
 
 #[test]

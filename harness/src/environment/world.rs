@@ -389,3 +389,24 @@ fn queue_id(line: &str) -> Option<&str> {
     let is_id = id.len() >= 6 && id.bytes().all(|octet| octet.is_ascii_alphanumeric());
     (is_id && id.bytes().any(|octet| octet.is_ascii_digit())).then_some(id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::files_with;
+
+    #[test]
+    fn a_message_that_lies_in_two_files_counts_by_the_one_that_is_named() {
+        let queue = tempfile::tempdir().unwrap();
+        let folder = queue.path().join("input/a");
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in ["1-H", "1-D", "2-H"] {
+            std::fs::write(folder.join(name), format!("the token-1 of {name}")).unwrap();
+        }
+        let held = |ending, token: &str| files_with(queue.path(), ending, token.as_bytes());
+        assert_eq!(held("-H", "token-1").unwrap(), 2);
+        assert_eq!(held("", "token-1").unwrap(), 3);
+        assert_eq!(held("-H", "token-2").unwrap(), 0);
+        assert_eq!(held("-H", "of 1-D").unwrap(), 0);
+        assert_eq!(held("-H", "").unwrap(), 0);
+    }
+}

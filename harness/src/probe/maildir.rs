@@ -395,3 +395,40 @@ fn maildirsize(mail: &Mail, limit: &str) -> Result<(), Difference> {
         format!("{octets} octets in {count} files"),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::{begins, limits};
+
+    #[rstest]
+    #[case::any_letters("delivered-TO: a@b", "Delivered-To: a@b", true)]
+    #[case::its_beginning("Received: from x by y", "Received: from x", true)]
+    #[case::another_field("X-Received: from x", "Received: from x", false)]
+    #[case::letters_of_the_value("Delivered-To: A@b", "Delivered-To: a@b", false)]
+    #[case::no_field("From the first", "From the", true)]
+    #[case::no_field_in_other_letters("from the first", "From the", false)]
+    fn a_header_field_begins_so_whatever_letters_its_name_has(
+        #[case] line: &str,
+        #[case] text: &str,
+        #[case] begins_so: bool,
+    ) {
+        assert_eq!(begins(line, text), begins_so);
+    }
+
+    #[rstest]
+    #[case::no_count("102400S,0C", "102400S", true)]
+    #[case::no_size("0S,100C", "100C", true)]
+    #[case::in_any_order("100C,102400S", "102400S,100C", true)]
+    #[case::blanks("102400S, 0C ", "102400S", true)]
+    #[case::a_count("102400S,10C", "102400S", false)]
+    #[case::another_size("1024000S", "102400S", false)]
+    fn a_limit_of_zero_in_maildirsize_is_none(
+        #[case] line: &str,
+        #[case] wanted: &str,
+        #[case] same: bool,
+    ) {
+        assert_eq!(limits(line) == limits(wanted), same);
+    }
+}
