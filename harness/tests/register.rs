@@ -22,6 +22,21 @@ fn scenario(header: &str, clause: &str) -> Scenario {
     parse("a.case", text).unwrap()
 }
 
+#[test]
+fn each_verdict_of_the_ledger_is_turned_red_by_a_wrong_server() {
+    let servers = std::fs::read_dir("../fixtures/wrong").unwrap();
+    let texts: Vec<String> = servers
+        .filter_map(|server| std::fs::read_to_string(server.unwrap().path()).ok())
+        .collect();
+    let red = |id: &str| {
+        let mut lines = texts.iter().flat_map(|text| text.lines());
+        lines.any(|line| line.starts_with("# red:") && line.split(' ').any(|word| word == id))
+    };
+    for id in ["lost", "doubled", "refused", "both"] {
+        assert!(red(&format!("ledger.{id}")), "{id}");
+    }
+}
+
 fn between(register: &Register, scenario: &Scenario, whole: bool) -> String {
     let below = Path::new("scenarios");
     mistakes(register, &[Placed { scenario, below }], whole).join("\n")

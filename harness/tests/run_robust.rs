@@ -74,7 +74,6 @@ S: closed within 1s
 #[case("RCPT", "250")]
 #[case("DATA", "354")]
 #[case("CONTENT", "250")]
-#[case("QUIT", "221")]
 fn a_target_that_falls_silent_is_exit_1_and_its_last_words_are_shown(
     #[case] verb: &str,
     #[case] code: &str,
