@@ -133,26 +133,30 @@ fn ours<S: Stage>(look: &Look<'_, S>, domain: &str) -> Vec<Sunk> {
         .collect()
 }
 
+/// Letters of a domain are the same in either case, those of a local part are not (RFC 5321 §2.4).
+fn is_same(one: &str, other: &str) -> bool {
+    match (one.rsplit_once('@'), other.rsplit_once('@')) {
+        (Some((one, here)), Some((other, there))) => {
+            one == other && here.eq_ignore_ascii_case(there)
+        }
+        _ => one == other,
+    }
+}
+
 fn one<S: Stage>(look: &Look<'_, S>, sunk: &Sunk, detail: &Detail) -> Result<(), Stop> {
     let text = look.text(&detail.text);
     let miss =
         |expected: String, seen: String| Stop::Missed(Miss::new(detail.span, expected, seen));
     let unbracketed = text.trim_start_matches('<').trim_end_matches('>');
     match detail.word.as_str() {
-        "from" if !sunk.from.eq_ignore_ascii_case(unbracketed) => Err(miss(
+        "from" if !is_same(&sunk.from, unbracketed) => Err(miss(
             format!("from {text}"),
             format!("from <{}>", sunk.from),
         )),
-        "to" if !sunk
-            .to
-            .iter()
-            .any(|to| to.eq_ignore_ascii_case(unbracketed)) =>
-        {
-            Err(miss(
-                format!("to {text}"),
-                format!("to <{}>", sunk.to.join(">, <")),
-            ))
-        }
+        "to" if !sunk.to.iter().any(|to| is_same(to, unbracketed)) => Err(miss(
+            format!("to {text}"),
+            format!("to <{}>", sunk.to.join(">, <")),
+        )),
         "header" => header(&sunk.content, &text).map_err(|(expected, seen)| miss(expected, seen)),
         "date" => date(&sunk.content, &text).map_err(|(expected, seen)| miss(expected, seen)),
         "has" | "lacks" => has(&sunk.content, &detail.word, &text).map_err(|(expected, seen)| {
