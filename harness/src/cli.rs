@@ -182,7 +182,7 @@ struct Run {
     /// A folder of scenarios instead of those in this binary
     #[arg(long, value_name = "DIR")]
     scenarios: Option<PathBuf>,
-    /// Make a wrong server: main.cf lines (*.cf) or rules for the wire (*.wire)
+    /// Make a wrong server: main.cf lines (*.cf) or rules for the wire (*.wire); *.source: `ci/proof NAME`
     #[arg(long, value_name = "FILE")]
     wrong: Vec<PathBuf>,
     /// Leave the temporary folder for a look

@@ -72,6 +72,16 @@ pub(super) fn run(arguments: &Run) -> Ended {
     for path in &wire {
         rules.extend(Wrong::read(path).map_err(usage)?);
     }
+    if let Some(source) = wrong
+        .iter()
+        .find(|path| path.extension().is_some_and(|end| end == "source"))
+    {
+        let name = source.file_stem().unwrap_or_default().to_string_lossy();
+        return Err(usage(format!(
+            "--wrong {}: a change of the server's source has to be built first: `ci/proof {name}` does both",
+            source.display()
+        )));
+    }
     if let Some(missing) = wrong.iter().find(|path| !path.is_file()) {
         return Err(usage(format!(
             "--wrong {}: there is no such file",
