@@ -181,6 +181,23 @@ fn coverage_tells_proven_unproven_and_left_apart() {
     assert!(text.contains("| relay "), "{text}");
 }
 
+#[test]
+fn every_must_that_a_scenario_holds_is_turned_red_by_a_wrong_server() {
+    let register = Register::builtin().unwrap();
+    let scenarios = vmailspec::scenario::builtin().unwrap();
+    let coverage = Coverage::new(&register, scenarios.iter().map(AsRef::as_ref));
+    let unproven: Vec<&str> = coverage
+        .rows
+        .iter()
+        .filter(|line| line.state == State::Unproven && line.level.starts_with("MUST"))
+        .map(|line| line.id)
+        .collect();
+    assert!(
+        unproven.is_empty(),
+        "no wrong server of fixtures/wrong turns these red: write one (CONTRIBUTING.md): {unproven:?}"
+    );
+}
+
 proptest! {
     /// Lines of the register's own words in any order, cut anywhere: rows or mistakes with places.
     #[test]
