@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
@@ -43,7 +44,7 @@ pub struct Settings {
     pub wrong: Option<Wrong>,
     /// The run's name, the beginning of every token.
     pub run: String,
-    /// Whoever hears the events ends the run with the first broken case.
+    /// No case begins behind the first broken one; whoever hears of that one ends the run.
     pub fail_fast: bool,
 }
 
@@ -125,6 +126,8 @@ struct Shared {
     jobs: Semaphore,
     own: Semaphore,
     literal: Mutex<()>,
+    /// With `fail_fast`: a case is broken.
+    broken: AtomicBool,
     stop: watch::Receiver<bool>,
     events: mpsc::UnboundedSender<Event>,
 }
@@ -150,6 +153,7 @@ pub async fn run(
         ),
         own: Semaphore::new(facts.own_targets.max(1)),
         literal: Mutex::new(()),
+        broken: AtomicBool::new(false),
         settings,
         facts,
         stop,
@@ -184,6 +188,12 @@ pub async fn run(
 
 /// Nobody listens any more only when the process is about to end.
 fn tell(shared: &Shared, event: Event) {
+    if let Event::Finished(case) = &event
+        && shared.settings.fail_fast
+        && case.is_broken()
+    {
+        shared.broken.store(true, Ordering::SeqCst);
+    }
     let _ = shared.events.send(event);
 }
 
@@ -223,6 +233,9 @@ async fn one(shared: Arc<Shared>, case: Case) {
     } else {
         shared.jobs.acquire().await.ok()
     };
+    if shared.broken.load(Ordering::SeqCst) {
+        return;
+    }
     let Some(mut made) = unless_stopped(&shared, shared.environment.world(&case)).await else {
         return;
     };
