@@ -8,9 +8,11 @@
 //! smuggling.*          takes LF.LF as the end of a message           2024-05-01
 //! ```
 //!
-//! `include FILE` takes in another list, a path as seen from this one. A pattern is a clause's id, or `case-name:clause-id`; `*` is any text. Listed clauses run all
-//! the same. An entry whose clauses hold now, or that matches none, is stale, and that is an
-//! error: the list never says more than the truth.
+//! `include FILE` takes in another list, a path as seen from this one. A pattern is a clause's id,
+//! or `case-name:clause-id`; `*` is any text. Listed clauses run all the same. An entry whose
+//! clauses hold now, or that matches none, is stale, and that is an error: the list never says more
+//! than the truth. `wavers` before a pattern: the server itself is now right and now wrong, as its
+//! processes happen to run, and so the clauses may hold.
 
 use std::path::Path;
 
@@ -26,6 +28,8 @@ pub struct Entry {
     pub reason: String,
     /// Since when it is known.
     pub date: String,
+    /// The server is now right and now wrong: it may hold.
+    pub wavers: bool,
     /// Where more is said.
     pub link: Option<String>,
     /// Where it stands: `line 7`, and in which file where that is not the list itself.
@@ -87,6 +91,10 @@ impl Known {
                 entries.extend(included(name.trim()).map_err(|why| (line_number, why))?);
                 continue;
             }
+            let (wavers, text) = match text.strip_prefix("wavers ") {
+                Some(rest) => (true, rest),
+                None => (false, text),
+            };
             let mut columns = text
                 .split("  ")
                 .map(str::trim)
@@ -94,7 +102,8 @@ impl Known {
             let (Some(pattern), Some(reason), Some(date)) =
                 (columns.next(), columns.next(), columns.next())
             else {
-                let why = "expected `PATTERN  REASON  DATE  [LINK]`, two blanks between columns";
+                let why =
+                    "expected `[wavers] PATTERN  REASON  DATE  [LINK]`, two blanks between columns";
                 return Err((line_number, why.into()));
             };
             if date.parse::<jiff::civil::Date>().is_err() {
@@ -107,6 +116,7 @@ impl Known {
                 pattern: pattern.to_owned(),
                 reason: reason.to_owned(),
                 date: date.to_owned(),
+                wavers,
                 link: columns.next().map(str::to_owned),
                 place: format!("line {line_number}"),
             });
@@ -139,7 +149,10 @@ impl Known {
                 .collect();
             let why = if verdicts.is_empty() && whole {
                 "matches no clause of this run"
-            } else if verdicts.contains(&Verdict::Held) && !verdicts.contains(&Verdict::Broken) {
+            } else if !entry.wavers
+                && verdicts.contains(&Verdict::Held)
+                && !verdicts.contains(&Verdict::Broken)
+            {
                 "holds now"
             } else {
                 continue;

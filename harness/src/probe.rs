@@ -26,6 +26,8 @@ pub(crate) use crate::driver::Stop;
 
 /// How long a probe waits where the scenario does not say.
 const LIMIT: Duration = Duration::from_secs(10);
+/// A canary that takes as long tells that the server is busy.
+const LATE: Duration = Duration::from_secs(1);
 /// How long a probe waits that only gathers evidence.
 const EVIDENCE: Duration = Duration::from_secs(1);
 
@@ -60,6 +62,21 @@ impl<S> Look<'_, S> {
             limit
         };
         Instant::now() + self.journal.limit(limit)
+    }
+
+    /// What was waited for has not come. While canaries are late as well, a busy server is given
+    /// more time: until when; `None`: it is not the server's speed.
+    pub(crate) async fn later(
+        &self,
+        canary: impl Future<Output = Result<(), String>>,
+    ) -> Option<Instant> {
+        if self.evidence {
+            return None;
+        }
+        let began = Instant::now();
+        canary.await.ok()?;
+        let took = began.elapsed();
+        (took >= LATE).then(|| Instant::now() + self.journal.limit(took))
     }
 }
 
@@ -132,5 +149,35 @@ pub(crate) fn messages(count: usize) -> String {
         0 => "no message".into(),
         1 => "1 message".into(),
         n => format!("{n} messages"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wait_goes_on_as_long_as_canaries_are_late() {
+        let (tokens, journal) = (Tokens::new("run", 1), Journal::new(Duration::from_mins(1)));
+        let mut look = Look {
+            stage: &(),
+            tokens: &tokens,
+            journal: &journal,
+            names: &BTreeMap::new(),
+            watches: &BTreeMap::new(),
+            from: Vantage::Stranger,
+            span: Span::default(),
+            evidence: false,
+        };
+        let late = async || {
+            sleep(LATE).await;
+            Ok(())
+        };
+        let began = Instant::now();
+        assert!(look.later(late()).await >= Some(began + 2 * LATE));
+        assert_eq!(look.later(async { Ok(()) }).await, None);
+        assert_eq!(look.later(async { Err("lost".to_owned()) }).await, None);
+        look.evidence = true;
+        assert_eq!(look.later(late()).await, None);
     }
 }

@@ -26,7 +26,7 @@ use crate::wire::Heard;
 use crate::wrong::Wrong;
 
 /// The limit of a case, and of one that says `slow`.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(1);
 const SLOW_LIMIT: Duration = Duration::from_mins(5);
 /// What a case may need beyond its limit to come to its end.
 const GRACE: Duration = Duration::from_secs(30);

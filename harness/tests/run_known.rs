@@ -46,10 +46,20 @@ fn an_entry_says_pattern_reason_date_and_perhaps_a_link() {
         Some("says 535 (since 2024-05-01, https://example.org/1)")
     );
     assert_eq!(known.reason("any", "auth.other"), None);
+    let known = Known::parse("wavers a.x  a race of its own  2024-05-01\n").unwrap();
+    let reason = known.reason("any", "a.x");
+    assert_eq!(
+        reason.as_deref(),
+        Some("a race of its own (since 2024-05-01)")
+    );
 }
 
 #[rstest]
-#[case("auth.x  2024-05-01\n", 1, "expected `PATTERN  REASON  DATE  [LINK]`")]
+#[case(
+    "auth.x  2024-05-01\n",
+    1,
+    "expected `[wavers] PATTERN  REASON  DATE  [LINK]`"
+)]
 #[case("\n# x\nauth.x  why  soon\n", 3, "`soon`: expected a date")]
 fn a_line_that_is_no_entry_is_an_error_with_its_number(
     #[case] text: &str,
@@ -67,6 +77,8 @@ fn a_line_that_is_no_entry_is_an_error_with_its_number(
 #[case::one_case_only("t/one:a.x", Verdict::Held, Some("holds now"))]
 #[case::not_seen("a.x", Verdict::Blocked, None)]
 #[case::matches_nothing("b.x", Verdict::Broken, Some("matches no clause"))]
+#[case::may_hold("wavers a.x", Verdict::Held, None)]
+#[case::may_hold_and_matches_nothing("wavers b.x", Verdict::Held, Some("matches no clause"))]
 fn an_entry_never_says_more_than_the_truth(
     #[case] pattern: &str,
     #[case] verdict: Verdict,

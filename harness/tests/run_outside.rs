@@ -268,4 +268,19 @@ fn the_parts_of_a_run_are_the_whole() {
         text.contains("## Groups of clauses") && text.contains("not run"),
         "{text}"
     );
+
+    let mut other = document;
+    let clause = &mut other["cases"][0]["clauses"][0];
+    let id = clause["id"].as_str().unwrap().to_owned();
+    clause["verdict"] = "broken".into();
+    clause["known"] = "a reason (since 2024-05-01)".into();
+    other["target"] = "another".into();
+    let file = folder.path().join("other.json").display().to_string();
+    std::fs::write(&file, other.to_string()).unwrap();
+    let text = said(&vmailspec(&["matrix", &whole, &file]));
+    let reason = format!("| another | {id} | a reason (since 2024-05-01) |");
+    assert!(
+        text.contains(&reason) && text.contains("1 broken as known"),
+        "{text}"
+    );
 }

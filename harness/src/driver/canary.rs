@@ -10,9 +10,9 @@ use crate::names::{TOKEN_FIELD, Tokens, token_of};
 use crate::scenario::{Entry, Vantage};
 
 /// How long a canary may take to arrive.
-const LIMIT: Duration = Duration::from_secs(10);
-/// How long what is under way besides a canary may take: it may overtake the case's own mail by a
-/// little, where a server delivers in parallel.
+const LIMIT: Duration = Duration::from_secs(20);
+/// How long what is under way besides a canary may take, or as long as the canary took: it may
+/// overtake the case's own mail by a little, where a server delivers in parallel.
 const OVERTAKEN: Duration = Duration::from_secs(1);
 /// How often files and sinks are looked at while an event is awaited.
 pub const POLL: Duration = Duration::from_millis(8);
@@ -47,7 +47,7 @@ pub async fn to_maildir<S: Stage>(
                 // Its work is done; the box stays small for the next. Not ours to remove: no harm.
                 let _ = std::fs::remove_file(&path);
                 journal.note(format!("canary {token} arrived"));
-                overtaken(stage, tokens).await;
+                overtaken(stage, tokens, journal.limit(OVERTAKEN.max(began.elapsed()))).await;
                 journal.shown(began);
                 return Ok(());
             }
@@ -64,8 +64,8 @@ pub async fn to_maildir<S: Stage>(
 /// Waits until the target holds nothing of the case any more: neither its mail nor a report about
 /// it. What it is to hold for longer costs the limit; where its queue cannot be seen, the canary has
 /// to do.
-async fn overtaken<S: Stage>(stage: &S, tokens: &Tokens) {
-    let deadline = Instant::now() + OVERTAKEN;
+async fn overtaken<S: Stage>(stage: &S, tokens: &Tokens, limit: Duration) {
+    let deadline = Instant::now() + limit;
     let case = tokens.prefix();
     while stage.queued(&case).await.is_some_and(|held| held > 0) && Instant::now() < deadline {
         sleep(POLL).await;
@@ -79,6 +79,7 @@ pub async fn to_sink<S: Stage>(
     tokens: &Tokens,
     journal: &Journal,
 ) -> Result<(), String> {
+    let began = Instant::now();
     let token = tokens.canary();
     let recipient = format!("canary@{domain}");
     send(stage, Vantage::Neighbour, &recipient, &token, journal).await?;
@@ -90,7 +91,7 @@ pub async fn to_sink<S: Stage>(
             .any(|sunk| token_of(&sunk.content).as_ref() == Some(&token))
         {
             journal.note(format!("canary {token} arrived at the sink"));
-            overtaken(stage, tokens).await;
+            overtaken(stage, tokens, journal.limit(OVERTAKEN.max(began.elapsed()))).await;
             return Ok(());
         }
         if Instant::now() >= deadline {

@@ -14,7 +14,7 @@ use crate::wire::reply::shown;
 use crate::wire::{Heard, Reply, Trust, Wire};
 
 /// How long connecting, sending and handshaking may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a connection needs to know of its target.
 #[derive(Debug, Clone)]

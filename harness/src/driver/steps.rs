@@ -26,7 +26,7 @@ use crate::scenario::{
 use crate::wire::Heard;
 
 /// How long a reply may take where the scenario does not say.
-const REPLY: Duration = Duration::from_secs(10);
+const REPLY: Duration = Duration::from_secs(20);
 /// How long an action of the world may take.
 const ACTION: Duration = Duration::from_secs(30);
 /// The pause at a `<cut>`: long enough that the parts are read one by one on loopback. It proves

@@ -21,6 +21,8 @@ pub struct Description {
     pub name: String,
     /// How it is started.
     pub start: Start,
+    /// A line of sh(1) that says the server's version, run where its program is.
+    pub version: Option<String>,
     /// Part of the log line that says that it listens; `None`: it is there when it greets.
     pub ready: Option<String>,
     /// How long it may take to be there.
@@ -46,7 +48,7 @@ pub enum Start {
     Reference,
     /// A child process.
     Command {
-        /// The program: a path, or a name that is looked for in PATH.
+        /// The program: a path as seen from the description, or a name that is looked for in PATH.
         program: PathBuf,
         /// Its arguments, with placeholders.
         arguments: Vec<String>,
@@ -71,6 +73,7 @@ struct Written {
     image: Option<Spanned<String>>,
     command: Option<Spanned<Vec<String>>>,
     arguments: Option<Spanned<Vec<String>>>,
+    version: Option<Spanned<String>>,
     ready: Option<Spanned<String>>,
     within: Option<Spanned<u64>>,
     template: Option<Spanned<PathBuf>>,
@@ -165,6 +168,7 @@ impl Description {
         Self {
             name: name.to_owned(),
             start: Start::Nothing(Box::new(outside)),
+            version: None,
             ready: None,
             within: PROCESS_WITHIN,
             template: None,
@@ -190,7 +194,7 @@ impl Written {
     /// Whether each key stands beside a `start` that it belongs to.
     fn placed(&self, word: StartWord) -> Result<(), Mistake> {
         let outside = &[StartWord::Nothing];
-        let keys: [(&str, Option<usize>, &[StartWord]); 14] = [
+        let keys: [(&str, Option<usize>, &[StartWord]); 15] = [
             ("image", place(self.image.as_ref()), &[StartWord::Container]),
             (
                 "arguments",
@@ -203,6 +207,7 @@ impl Written {
                 &[StartWord::Command],
             ),
             ("template", place(self.template.as_ref()), OURS_TO_START),
+            ("version", place(self.version.as_ref()), OURS_TO_START),
             ("ready", place(self.ready.as_ref()), OURS_TO_START),
             ("within", place(self.within.as_ref()), OURS_TO_START),
             ("queue", place(self.queue.as_ref()), outside),
@@ -269,7 +274,12 @@ impl Written {
                         )
                     })?;
                 Start::Command {
-                    program: program.into(),
+                    // As a shell has it: a path, or a name that is looked for.
+                    program: if program.contains('/') {
+                        folder.join(program)
+                    } else {
+                        program.into()
+                    },
                     arguments: words.collect(),
                 }
             }
@@ -290,10 +300,12 @@ impl Written {
             Some(ready) => Some(filled("ready", ready)?),
             None => (word == StartWord::Reference).then(|| REFERENCE_READY.to_owned()),
         };
+        let version = self.version.map(|line| filled("version", line));
         let within = within(self.within, word)?;
         Ok(Description {
             name: self.name,
             start,
+            version: version.transpose()?,
             ready,
             within,
             template: self.template.map(|path| folder.join(path.into_inner())),
@@ -416,6 +428,7 @@ mod tests {
             (format!("{container}image = 'i'\ncommand = ['i']\n{rest}"), 4, "expected it beside start = \"command\" only"),
             (format!("name = 'a'\nstart = 'reference'\nready = 'r'\n{rest}"), 3, "beside start = \"command\" or start = \"container\" only"),
             (format!("{container}image = 'i'\nready = ''\n{rest}"), 4, "expected a text"),
+            (format!("name = 'a'\nstart = 'reference'\nversion = 'r'\n{rest}"), 3, "beside start = \"command\" or start = \"container\" only"),
             (format!("{container}image = 'i'\nwithin = 0\n{rest}"), 4, "expected seconds, 1 to 600"),
             (format!("name = 'a'\nstart = 'command'\n{rest}"), 2, "expected command = "),
             (format!("name = 'a'\nstart = 'command'\ncommand = []\n{rest}"), 3, "expected a program"),

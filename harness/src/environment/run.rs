@@ -115,7 +115,7 @@ impl Run {
             return super::visit::visit(options, outside, say).await;
         }
         let choice = Choice::parse(&options.database)?;
-        let description = options.target.clone();
+        let mut description = options.target.clone();
         let mut main_cf = description.main_cf.clone();
         main_cf.extend(wrong_lines(&options.wrong)?);
         preflight()?;
@@ -133,7 +133,8 @@ impl Run {
             .map_err(|error| unavailable("certificates", &error))?;
         let mut dns =
             Dns::start(None).map_err(|error| unavailable("name server on 127.0.0.1", &error))?;
-        let way = Way::to(&description, &mut dns)
+        let way;
+        (way, description.name) = Way::named(&description, &mut dns)
             .await
             .map_err(|why| unavailable(&description.name, &why))?;
         dns.add_host(HOSTNAME, Ipv4Addr::LOCALHOST);

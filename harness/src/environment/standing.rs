@@ -27,9 +27,11 @@ use crate::wire::Trust;
 /// Cases with a target of their own at once: each is a process with a database file or gate, or a
 /// container full of processes.
 const OWN_PROCESSES: usize = 12;
-const OWN_CONTAINERS: usize = 2;
+const OWN_CONTAINERS: usize = 4;
 /// An engine of this machine answers in milliseconds.
 const ENGINE_LIMIT: Duration = Duration::from_secs(10);
+/// A container that says one line, on a busy machine.
+const VERSION_LIMIT: Duration = Duration::from_mins(1);
 /// The capabilities that are this machine's and this database's, besides the target's.
 pub(super) const DISK: &str = "disk";
 const GATE: &str = "gate";
@@ -68,6 +70,8 @@ pub(super) enum Way {
     Command {
         program: PathBuf,
         arguments: Vec<String>,
+        /// The run's, on port 53 where it can be.
+        name_server: SocketAddr,
     },
     Container {
         docker: PathBuf,
@@ -80,7 +84,7 @@ pub(super) enum Way {
 
 impl Way {
     /// What a description asks for; an error says what is missing.
-    pub(super) async fn to(description: &Description, dns: &mut Dns) -> Result<Self, String> {
+    async fn to(description: &Description, dns: &mut Dns) -> Result<Self, String> {
         if let Some(template) = &description.template {
             template::own_files(template)?;
         }
@@ -103,6 +107,11 @@ impl Way {
                 Ok(Self::Command {
                     program: here.ok_or_else(|| format!("there is no program {named} here"))?,
                     arguments: arguments.clone(),
+                    name_server: if rustix::process::geteuid().is_root() {
+                        on_port_53(dns)?
+                    } else {
+                        dns.address()
+                    },
                 })
             }
             Start::Nothing(_) => Err("it is not ours to start".to_owned()),
@@ -114,17 +123,59 @@ impl Way {
                     );
                 }
                 let docker = engine_with(image).await?;
-                let name_server = dns.also_on_port_53().map_err(|error| {
-                    format!("no name server on port 53 of 127.9.0.53 and following: {error}")
-                })?;
                 Ok(Self::Container {
                     docker,
                     image: image.clone(),
                     arguments: arguments.clone(),
-                    name_server: SocketAddr::new(name_server.into(), 53),
+                    name_server: on_port_53(dns)?,
                 })
             }
         }
+    }
+
+    /// The way, and what reports call the server: its name, and its version where it says one.
+    pub(super) async fn named(
+        description: &Description,
+        dns: &mut Dns,
+    ) -> Result<(Self, String), String> {
+        let way = Self::to(description, dns).await?;
+        let name = description.name.clone();
+        Ok(match &description.version {
+            Some(line) => {
+                let version = way.version(line).await?;
+                (way, format!("{name} {version}"))
+            }
+            None => (way, name),
+        })
+    }
+
+    /// What the server says of its version: the first line that `line`, a line of sh(1), says where
+    /// the server's program is.
+    pub(super) async fn version(&self, line: &str) -> Result<String, String> {
+        let mut command = if let Self::Container { docker, image, .. } = self {
+            let mut command = Command::new(docker);
+            command.args(["run", "--rm", "--network", "none", "--log-driver", "none"]);
+            command.args(["--entrypoint", "sh", image]);
+            command
+        } else {
+            Command::new("sh")
+        };
+        command.args(["-c", line]).stdin(Stdio::null());
+        let asked = tokio::time::timeout(VERSION_LIMIT, command.kill_on_drop(true).output()).await;
+        let asked = asked
+            .map_err(|_| format!("`{line}` did not end within {} s", VERSION_LIMIT.as_secs()))?
+            .map_err(|error| format!("`{line}`: {error}"))?;
+        let said = String::from_utf8_lossy(&asked.stdout);
+        let first = said.lines().next().unwrap_or_default().trim();
+        if !asked.status.success() || first.is_empty() {
+            let why = String::from_utf8_lossy(&asked.stderr);
+            return Err(format!(
+                "`{line}`: expected a version, but it ended with {} and said \"{}\"",
+                asked.status,
+                why.trim().replace('\n', " ")
+            ));
+        }
+        Ok(first.to_owned())
     }
 
     /// Whether such a target can use such tables.
@@ -136,6 +187,14 @@ impl Way {
             _ => Ok(()),
         }
     }
+}
+
+/// The run's name server for those that know no other port.
+fn on_port_53(dns: &mut Dns) -> Result<SocketAddr, String> {
+    let address = dns.also_on_port_53().map_err(|error| {
+        format!("no name server on port 53 of 127.9.0.53 and following: {error}")
+    })?;
+    Ok(SocketAddr::new(address.into(), 53))
 }
 
 /// The docker command of an engine that has `image`.
@@ -228,8 +287,10 @@ impl Making<'_> {
                 smtps,
                 next_hop_port: next_hop,
                 name_server: match self.way {
-                    Way::Container { name_server, .. } => *name_server,
-                    _ => self.dns.address(),
+                    Way::Container { name_server, .. } | Way::Command { name_server, .. } => {
+                        *name_server
+                    }
+                    Way::Reference { .. } => self.dns.address(),
                 },
                 owner: self.owner,
                 tables: tables.clone(),
@@ -276,7 +337,9 @@ impl Making<'_> {
                     self.dns.address().to_string().into(),
                 ],
             },
-            Way::Command { program, arguments } => Kind::Process {
+            Way::Command {
+                program, arguments, ..
+            } => Kind::Process {
                 program: program.clone(),
                 arguments: filled(arguments)?,
             },
@@ -363,4 +426,22 @@ pub(super) async fn remove_canary(store: &Store, canary: &str) -> Result<(), Str
 /// What is behind the `@`.
 pub(super) fn domain_of(address: &str) -> &str {
     address.rsplit('@').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_says_its_version_in_a_line_or_why_it_does_not() {
+        let way = Way::Reference {
+            program: "vmailspec".into(),
+        };
+        let said = way.version("echo ' 3.7.11'; echo and more").await;
+        assert_eq!(said.as_deref(), Ok("3.7.11"));
+        for line in ["echo 1; exit 3", "true", "echo no such thing >&2; exit 3"] {
+            let why = way.version(line).await.unwrap_err();
+            assert!(why.contains("expected a version"), "{line}: {why}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What one case sees of the world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -265,7 +266,7 @@ impl World {
         let (folder, token) = (self.standing.queue.clone(), token.as_bytes().to_vec());
         let ending = self.standing.queue_files.clone();
         let counted =
-            tokio::task::spawn_blocking(move || files_with(&folder, &ending, &token)).await;
+            tokio::task::spawn_blocking(move || messages_with(&folder, &ending, &token)).await;
         counted.ok()?.ok()
     }
 
@@ -335,9 +336,25 @@ pub(super) async fn remove(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// How many files below `folder` whose names end with `ending` contain `token`.
-fn files_with(folder: &Path, ending: &str, token: &[u8]) -> std::io::Result<usize> {
-    let mut count = 0;
+/// How many messages below `folder` contain `token`: files whose names end with `ending`.
+///
+/// A server moves them between its folders meanwhile, and one that leaves may leave another behind:
+/// what two looks in a row do not see is not there.
+fn messages_with(folder: &Path, ending: &str, token: &[u8]) -> std::io::Result<usize> {
+    let mut names = BTreeSet::new();
+    for _ in 0..2 {
+        names_with(folder, ending, token, &mut names)?;
+    }
+    Ok(names.len())
+}
+
+/// The names of such files, wherever they lie.
+fn names_with(
+    folder: &Path,
+    ending: &str,
+    token: &[u8],
+    names: &mut BTreeSet<OsString>,
+) -> std::io::Result<()> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         let entries = match std::fs::read_dir(&folder) {
@@ -352,15 +369,18 @@ fn files_with(folder: &Path, ending: &str, token: &[u8]) -> std::io::Result<usiz
                 folders.push(entry.path());
             } else if kind.is_file() && entry.file_name().to_string_lossy().ends_with(ending) {
                 match std::fs::read(entry.path()) {
-                    Ok(content) => count += usize::from(contains(&content, token)),
-                    // Delivered in between.
+                    Ok(content) if contains(&content, token) => {
+                        names.insert(entry.file_name());
+                    }
+                    Ok(_) => {}
+                    // Delivered or moved in between.
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                 }
             }
         }
     }
-    Ok(count)
+    Ok(())
 }
 
 fn contains(content: &[u8], token: &[u8]) -> bool {
@@ -370,7 +390,7 @@ fn contains(content: &[u8], token: &[u8]) -> bool {
 /// Lines that mention a name, and lines about the messages of those.
 fn lines_about(lines: Vec<String>, names: &[&str]) -> Vec<String> {
     let mentions = |line: &str| names.iter().any(|name| line.contains(name));
-    let ids: std::collections::BTreeSet<String> = lines
+    let ids: BTreeSet<String> = lines
         .iter()
         .filter(|line| mentions(line))
         .filter_map(|line| queue_id(line))
@@ -392,7 +412,21 @@ fn queue_id(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::files_with;
+    use super::*;
+
+    #[test]
+    fn a_message_that_moves_between_the_folders_of_a_queue_counts_once() {
+        let queue = tempfile::tempdir().unwrap();
+        for (folder, name) in [("active", "1-H"), ("deferred", "1-H"), ("active", "1-D")] {
+            let folder = queue.path().join(folder);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join(name), "Token: run-1").unwrap();
+        }
+        let count = |ending, token: &[u8]| messages_with(queue.path(), ending, token).unwrap();
+        assert_eq!(count("-H", b"run-1"), 1);
+        assert_eq!(count("", b"run-1"), 2);
+        assert_eq!(count("-H", b"run-2"), 0);
+    }
 
     #[test]
     fn a_message_that_lies_in_two_files_counts_by_the_one_that_is_named() {
@@ -402,7 +436,7 @@ mod tests {
         for name in ["1-H", "1-D", "2-H"] {
             std::fs::write(folder.join(name), format!("the token-1 of {name}")).unwrap();
         }
-        let held = |ending, token: &str| files_with(queue.path(), ending, token.as_bytes());
+        let held = |ending, token: &str| messages_with(queue.path(), ending, token.as_bytes());
         assert_eq!(held("-H", "token-1").unwrap(), 2);
         assert_eq!(held("", "token-1").unwrap(), 3);
         assert_eq!(held("-H", "token-2").unwrap(), 0);

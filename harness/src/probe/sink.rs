@@ -33,13 +33,17 @@ pub(crate) async fn check<S: Stage>(
             .flat_map(|sunk| details.iter().map(move |one| (sunk, one)));
         return each.try_for_each(|(sunk, detail)| one(look, sunk, detail));
     }
-    let deadline = look.deadline(within);
+    let mut deadline = look.deadline(within);
     loop {
         if ours(look, domain).len() >= count {
             break;
         }
         if Instant::now() >= deadline {
-            return Err(Stop::Missed(wrong_count(look, domain, count)));
+            let canary = canary::to_sink(look.stage, domain, look.tokens, look.journal);
+            match look.later(Box::pin(canary)).await {
+                Some(later) => deadline = later,
+                None => return Err(Stop::Missed(wrong_count(look, domain, count))),
+            }
         }
         sleep(POLL).await;
     }

@@ -1,8 +1,9 @@
-//! The matrix: implementations beside each other, by groups of clauses and clause by clause.
+//! The matrix: implementations beside each other, by groups of clauses and clause by clause, and why
+//! what is known to be broken is.
 //!
 //! A clause that several cases look at counts once, by the worst that became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::document::{Clause, Document};
@@ -65,7 +66,7 @@ struct Table {
 /// Implementations beside each other.
 #[derive(Debug)]
 pub struct Matrix {
-    tables: [Table; 3],
+    tables: [Table; 4],
 }
 
 impl Matrix {
@@ -131,6 +132,7 @@ impl Matrix {
                 about.into_iter().chain(cells).collect()
             })
             .collect();
+        let reasons = runs.iter().flat_map(reasons).collect();
         let about_heads = ["implementation", "database", "vmailspec", "date", "cases"];
         Self {
             tables: [
@@ -145,6 +147,13 @@ impl Matrix {
                     rows: by_group,
                 },
                 Table {
+                    title: "Known to be broken",
+                    heads: ["implementation", "clause", "reason"]
+                        .map(str::to_owned)
+                        .to_vec(),
+                    rows: reasons,
+                },
+                Table {
                     title: "Clauses",
                     heads: heads(&["clause", "level", "claim"]),
                     rows: by_clause,
@@ -156,7 +165,12 @@ impl Matrix {
     /// As Markdown.
     #[must_use]
     pub fn markdown(&self) -> String {
-        let mut out = String::from("# Implementations and clauses\n");
+        let mut out = String::from(
+            "# Implementations and clauses\n\n\
+             Made by `vmailspec matrix` of the documents of these runs. A clause that several cases look at counts\n\
+             once, by the worst that became of it; *unsupported* says that the server does not offer it or that its\n\
+             description does not claim it, *declined* that it was free not to follow it.\n",
+        );
         let row = |cells: &[String]| {
             let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
             format!("| {} |\n", cells.join(" | "))
@@ -218,6 +232,17 @@ fn cells(run: &Document) -> BTreeMap<&str, Cell> {
         }
     }
     cells
+}
+
+/// Implementation, clause and reason, each once.
+fn reasons(run: &Document) -> Vec<Vec<String>> {
+    let clauses = run.cases.iter().flat_map(|case| &case.clauses);
+    let known = clauses.filter_map(|clause| Some((&clause.id, clause.known.as_ref()?)));
+    known
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .map(|(id, reason)| vec![run.target.clone(), id.clone(), reason.clone()])
+        .collect()
 }
 
 /// `12 held, 1 declined`
