@@ -1,37 +1,24 @@
 //! Walks the steps of a scenario.
 
+mod client;
+mod world;
+
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::time::Duration;
 
-use tokio::time::timeout;
-
-use super::connection::{Connection, Peer};
-use super::crowd::{self, Crowd};
+use self::world::action;
+use super::connection::Connection;
 use super::message::{Envelope, content};
 use super::score::{Miss, Score};
-use super::{Journal, Stage, replies};
+use super::{Journal, Stage};
 use crate::ledger::follow::Transaction;
-use crate::ledger::sightings::{self, Sighting};
+use crate::ledger::sightings::Sighting;
 use crate::mailer;
 use crate::names::Tokens;
 use crate::plan::Case;
 use crate::probe::watch::Watch;
-use crate::probe::{self, Look, owner};
-use crate::scenario::text::{PASSWORD, expand_str, unescape};
+use crate::scenario::text::{PASSWORD, expand_str};
 use crate::scenario::words::VERBS;
-use crate::scenario::{
-    Closing, Entry, MailboxAction, Message, Reply, Span, Start, Step, StepKind, Text, Vantage,
-};
-use crate::wire::Heard;
-
-/// How long a reply may take where the scenario does not say.
-const REPLY: Duration = Duration::from_secs(20);
-/// How long an action of the world may take.
-const ACTION: Duration = Duration::from_secs(30);
-/// The pause at a `<cut>`: long enough that the parts are read one by one on loopback. It proves
-/// nothing and nothing depends on it.
-const CUT: Duration = Duration::from_millis(20);
+use crate::scenario::{Span, Start, Step, StepKind, Text};
 
 /// Why a step did not go as written.
 #[derive(Debug)]
@@ -301,292 +288,6 @@ impl<'a, S: Stage> Run<'a, S> {
         }
     }
 
-    async fn close(&mut self, how: Closing) -> Result<Done, Stop> {
-        if how == Closing::Half {
-            self.current()?.finish().await;
-        } else if let Some(connection) = self.connections.pop() {
-            self.transactions.extend(match how {
-                Closing::Reset => connection.reset(),
-                Closing::AtOnce => connection.cut(),
-                _ => connection.close().await,
-            });
-        }
-        Ok(Done::Action)
-    }
-
-    /// What is done to a mailbox behind the target's back.
-    fn mailbox(&mut self, address: &str, what: &MailboxAction) -> Result<Done, String> {
-        self.journal.note(match what {
-            MailboxAction::EmptyOut => format!("maildir {address} empty-out"),
-            MailboxAction::Put(path, size) => {
-                format!("maildir {address} put {} {size} bytes", path.raw)
-            }
-            other => format!("maildir {address} {other:?}").to_lowercase(),
-        });
-        match what {
-            MailboxAction::EmptyOut => {
-                let read = owner::empty_out(self.stage, address)?;
-                // What its owner has read was delivered, though it is gone.
-                let seen = read
-                    .iter()
-                    .flat_map(|content| sightings::in_mailbox(content, address));
-                self.earlier.extend(seen);
-            }
-            MailboxAction::Shut => owner::writable(self.stage, address, false)?,
-            MailboxAction::Open => owner::writable(self.stage, address, true)?,
-            MailboxAction::Put(path, size) => {
-                let path = self.text(path);
-                owner::put(self.stage, address, &path, *size)?;
-            }
-            MailboxAction::Measured => {
-                let octets = owner::stored(self.stage, address)?;
-                self.names.insert("measured".into(), octets.to_string());
-            }
-            MailboxAction::Watched => {
-                let watch = Watch::begin(self.stage, address)?;
-                self.watches.insert(address.to_owned(), watch);
-            }
-        }
-        Ok(Done::Action)
-    }
-
-    async fn probe(&mut self, kind: &StepKind, span: Span, evidence: bool) -> Result<Done, Stop> {
-        let look = Look {
-            stage: self.stage,
-            tokens: self.tokens,
-            journal: self.journal,
-            names: &self.names,
-            watches: &self.watches,
-            from: self.case.from,
-            span,
-            evidence,
-        };
-        match kind {
-            StepKind::Maildir {
-                address,
-                count,
-                details,
-                within,
-            } => {
-                let address = look.text(address);
-                probe::maildir::check(&look, &address, *count, details, *within).await?;
-            }
-            StepKind::Sink {
-                domain,
-                count,
-                details,
-                within,
-            } => {
-                let domain = look.text(domain);
-                probe::sink::check(&look, &domain, *count, details, *within).await?;
-            }
-            StepKind::SinkHeard(text, within) => {
-                let text = look.text(text);
-                probe::sink::heard(&look, &text, *within).await?;
-            }
-            StepKind::Queue(count, within) => probe::queue(&look, *count, *within).await?,
-            StepKind::Rows(count, statement) => {
-                probe::sql::check(&look, *count, statement).await?;
-            }
-            StepKind::Log(has, text, within) => probe::log(&look, *has, text, *within).await?,
-            _ => return Ok(Done::Action),
-        }
-        Ok(Done::Met)
-    }
-
-    fn current(&mut self) -> Result<&mut Connection<'a>, Stop> {
-        self.connections.last_mut().ok_or_else(|| {
-            Stop::Environment(
-                "no connection is open here: `connect` belongs before this line".into(),
-            )
-        })
-    }
-
-    async fn send(&mut self, octets: &[u8], span: Span) -> Result<Done, Stop> {
-        self.journal.spoke();
-        let sent = self.current()?.send(octets, span).await;
-        sent.map_err(Stop::Environment)?;
-        Ok(Done::Action)
-    }
-
-    async fn bytes(&mut self, segments: &[Text], span: Span) -> Result<Done, Stop> {
-        for (i, segment) in segments.iter().enumerate() {
-            if i > 0 {
-                tokio::time::sleep(CUT).await;
-            }
-            let text = self.text(segment);
-            let octets = unescape(&text).map_err(|error| Stop::Environment(error.to_string()))?;
-            let sent = self.current()?.send(&octets, span).await;
-            sent.map_err(Stop::Environment)?;
-        }
-        Ok(Done::Action)
-    }
-
-    async fn reply(&mut self, expected: &Reply, span: Span) -> Result<Done, Stop> {
-        let limit = expected.within.unwrap_or(REPLY);
-        let connection = self.current()?;
-        let heard = if expected.again {
-            match connection.last() {
-                Some(reply) => Heard::Reply(reply.clone()),
-                None => {
-                    return Err(Stop::Environment("`S=` before any reply was read".into()));
-                }
-            }
-        } else {
-            connection.hear(limit).await
-        };
-        let utf8 = connection.asked_utf8();
-        replies::check(expected, &heard, limit, utf8, span, |text| self.text(text))?;
-        Ok(Done::Met)
-    }
-
-    /// `connect`: TCP, and TLS on 465; the scenario greets by itself.
-    async fn another(
-        &mut self,
-        from: Option<Vantage>,
-        entry: Option<Entry>,
-        clear: bool,
-        span: Span,
-    ) -> Result<Done, Stop> {
-        let from = from.unwrap_or(self.case.from);
-        let entry = entry.unwrap_or(self.case.entry);
-        self.connect(from, entry, clear)
-            .await
-            .map_err(|why| Stop::Surprise(Miss::new(span, "a connection", why).harmful()))?;
-        Ok(Done::Action)
-    }
-
-    async fn connect(&mut self, from: Vantage, entry: Entry, clear: bool) -> Result<(), String> {
-        let entry = if clear {
-            (entry, Entry::Plain)
-        } else {
-            (entry, entry)
-        };
-        let peer = self.peer(from, entry).await?;
-        let connection = Connection::open(peer, self.opened, self.journal).await?;
-        self.opened += 1;
-        self.connections.push(connection);
-        Ok(())
-    }
-
-    /// The way to the port of one entry, to be used as the other.
-    async fn peer(&self, from: Vantage, (port, entry): (Entry, Entry)) -> Result<Peer, String> {
-        let (source, address) = (self.stage.source(from), self.stage.address(port).await?);
-        Ok(Peer::new(self.stage.facts(), source, address, entry))
-    }
-
-    /// `crowd`: an expectation, for each reply is looked at.
-    async fn crowd(&mut self, kind: &StepKind, span: Span) -> Result<Done, Stop> {
-        let StepKind::Crowd {
-            sessions,
-            messages,
-            to,
-        } = kind
-        else {
-            return Ok(Done::Action);
-        };
-        let (sessions, messages) = (*sessions, *messages);
-        let entry = (self.case.entry, self.case.entry);
-        let peer = self
-            .peer(self.case.from, entry)
-            .await
-            .map_err(Stop::Environment)?;
-        let date = mailer::date();
-        let letter = || {
-            let envelope = Envelope {
-                token: &self.tokens.next(),
-                names: &self.names,
-                date: &date,
-            };
-            content(&Message::default(), &envelope)
-        };
-        let letters = || {
-            (0..messages)
-                .map(|_| letter())
-                .collect::<Result<Vec<_>, _>>()
-        };
-        let mail = (0..sessions)
-            .map(|_| letters())
-            .collect::<Result<Vec<_>, _>>();
-        let sender = self.names.get("sender").map_or("example", String::as_str);
-        let crowd = Crowd {
-            peer,
-            client: self.client(),
-            from: format!("crowd@{sender}"),
-            to: self.text(to),
-            journal: self.journal,
-            span,
-            first: self.opened,
-        };
-        let (carried, result) = crowd::meet(&crowd, mail.map_err(Stop::Environment)?).await;
-        self.opened += sessions as usize;
-        self.transactions.extend(carried);
-        result.map_err(|why| Stop::Surprise(Miss::new(span, "every message to be taken", why)))?;
-        Ok(Done::Met)
-    }
-
-    async fn mail(
-        &mut self,
-        entry: Entry,
-        login: Option<&(Text, Text)>,
-        from: &Text,
-        to: &[Text],
-        span: Span,
-    ) -> Result<Done, Stop> {
-        let facts = self.stage.facts();
-        let address = self.stage.address(entry).await.map_err(Stop::Environment)?;
-        let letter = mailer::Letter {
-            source: self.stage.source(self.case.from),
-            address,
-            entry,
-            trust: facts.trust,
-            hostname: facts.hostname,
-            manners: facts.manners,
-            client: self.client(),
-            login: login.map(|(user, password)| (self.text(user), self.text(password))),
-            from: self.text(from),
-            to: to.iter().map(|text| self.text(text)).collect(),
-            token: self.tokens.next(),
-        };
-        self.journal
-            .note(format!("mailer from <{}> to {:?}", letter.from, letter.to));
-        let limit = self.journal.limit(ACTION);
-        let result = timeout(limit, mailer::send(&letter))
-            .await
-            .unwrap_or_else(|_| {
-                Err(mailer::Refusal {
-                    text: format!("no end after {limit:?}"),
-                    unknown: true,
-                })
-            });
-        self.transactions
-            .push(mailer::transaction(&letter, &result, span));
-        let result = result.map(|_| ()).map_err(|refusal| refusal.text);
-        let word = result.as_ref().err().map_or("accepted", String::as_str);
-        self.journal.note(format!("mailer: {word}"));
-        self.mailed = Some(result);
-        Ok(Done::Action)
-    }
-
-    fn mailed(&self, accepted: bool, span: Span) -> Result<Done, Stop> {
-        match (&self.mailed, accepted) {
-            (None, _) => Err(Stop::Environment(
-                "no `mailer` line stands before this one".into(),
-            )),
-            (Some(Ok(())), true) | (Some(Err(_)), false) => Ok(Done::Met),
-            (Some(Ok(())), false) => Err(Stop::Surprise(Miss::new(
-                span,
-                "the mailer to be refused",
-                "it was accepted",
-            ))),
-            (Some(Err(why)), true) => Err(Stop::Surprise(Miss::new(
-                span,
-                "the mailer to be accepted",
-                why.clone(),
-            ))),
-        }
-    }
-
     fn client(&self) -> String {
         format!(
             "client.{}",
@@ -638,15 +339,4 @@ fn is_probe(kind: &StepKind) -> bool {
             | StepKind::Log(..)
             | StepKind::SinkHeard(..)
     )
-}
-
-async fn action(
-    journal: &Journal,
-    future: impl Future<Output = Result<(), String>>,
-) -> Result<Done, Stop> {
-    let limit = journal.limit(ACTION);
-    match timeout(limit, future).await {
-        Ok(result) => result.map(|()| Done::Action).map_err(Stop::Environment),
-        Err(_) => Err(Stop::Environment(format!("not done after {limit:?}"))),
-    }
 }

@@ -1,0 +1,113 @@
+//! What is done to the world around the target, and where the mail is looked for.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Done, Journal, Run, Stage, Stop};
+use crate::ledger::sightings;
+use crate::probe::watch::Watch;
+use crate::probe::{self, Look, owner};
+use crate::scenario::{MailboxAction, Span, StepKind};
+
+/// How long an action of the world may take.
+pub(super) const ACTION: Duration = Duration::from_secs(30);
+
+impl<S: Stage> Run<'_, S> {
+    /// What is done to a mailbox behind the target's back.
+    pub(super) fn mailbox(&mut self, address: &str, what: &MailboxAction) -> Result<Done, String> {
+        self.journal.note(match what {
+            MailboxAction::EmptyOut => format!("maildir {address} empty-out"),
+            MailboxAction::Put(path, size) => {
+                format!("maildir {address} put {} {size} bytes", path.raw)
+            }
+            other => format!("maildir {address} {other:?}").to_lowercase(),
+        });
+        match what {
+            MailboxAction::EmptyOut => {
+                let read = owner::empty_out(self.stage, address)?;
+                // What its owner has read was delivered, though it is gone.
+                let seen = read
+                    .iter()
+                    .flat_map(|content| sightings::in_mailbox(content, address));
+                self.earlier.extend(seen);
+            }
+            MailboxAction::Shut => owner::writable(self.stage, address, false)?,
+            MailboxAction::Open => owner::writable(self.stage, address, true)?,
+            MailboxAction::Put(path, size) => {
+                let path = self.text(path);
+                owner::put(self.stage, address, &path, *size)?;
+            }
+            MailboxAction::Measured => {
+                let octets = owner::stored(self.stage, address)?;
+                self.names.insert("measured".into(), octets.to_string());
+            }
+            MailboxAction::Watched => {
+                let watch = Watch::begin(self.stage, address)?;
+                self.watches.insert(address.to_owned(), watch);
+            }
+        }
+        Ok(Done::Action)
+    }
+
+    pub(super) async fn probe(
+        &mut self,
+        kind: &StepKind,
+        span: Span,
+        evidence: bool,
+    ) -> Result<Done, Stop> {
+        let look = Look {
+            stage: self.stage,
+            tokens: self.tokens,
+            journal: self.journal,
+            names: &self.names,
+            watches: &self.watches,
+            from: self.case.from,
+            span,
+            evidence,
+        };
+        match kind {
+            StepKind::Maildir {
+                address,
+                count,
+                details,
+                within,
+            } => {
+                let address = look.text(address);
+                probe::maildir::check(&look, &address, *count, details, *within).await?;
+            }
+            StepKind::Sink {
+                domain,
+                count,
+                details,
+                within,
+            } => {
+                let domain = look.text(domain);
+                probe::sink::check(&look, &domain, *count, details, *within).await?;
+            }
+            StepKind::SinkHeard(text, within) => {
+                let text = look.text(text);
+                probe::sink::heard(&look, &text, *within).await?;
+            }
+            StepKind::Queue(count, within) => probe::queue(&look, *count, *within).await?,
+            StepKind::Rows(count, statement) => {
+                probe::sql::check(&look, *count, statement).await?;
+            }
+            StepKind::Log(has, text, within) => probe::log(&look, *has, text, *within).await?,
+            _ => return Ok(Done::Action),
+        }
+        Ok(Done::Met)
+    }
+}
+
+pub(super) async fn action(
+    journal: &Journal,
+    future: impl Future<Output = Result<(), String>>,
+) -> Result<Done, Stop> {
+    let limit = journal.limit(ACTION);
+    match timeout(limit, future).await {
+        Ok(result) => result.map(|()| Done::Action).map_err(Stop::Environment),
+        Err(_) => Err(Stop::Environment(format!("not done after {limit:?}"))),
+    }
+}
