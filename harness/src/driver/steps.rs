@@ -5,7 +5,6 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use self::world::action;
 use super::connection::Connection;
 use super::message::{Envelope, content};
 use super::score::{Miss, Score};
@@ -17,7 +16,6 @@ use crate::names::Tokens;
 use crate::plan::Case;
 use crate::probe::watch::Watch;
 use crate::scenario::text::{PASSWORD, expand_str};
-use crate::scenario::words::VERBS;
 use crate::scenario::{Span, Start, Step, StepKind, Text};
 
 /// Why a step did not go as written.
@@ -234,56 +232,13 @@ impl<'a, S: Stage> Run<'a, S> {
             } => self.mail(*entry, login.as_ref(), from, to, span).await,
             StepKind::Crowd { .. } => self.crowd(&step.kind, span).await,
             StepKind::MailerResult(accepted) => self.mailed(*accepted, span),
-            StepKind::Sql(statement) => {
-                let statement = self.text(statement);
-                self.journal.note(format!("sql {statement}"));
-                action(self.journal, self.stage.sql(&statement)).await
-            }
-            StepKind::Database(fault) => {
-                self.journal
-                    .note(format!("database {fault:?}").to_ascii_lowercase());
-                action(self.journal, self.stage.database(*fault)).await
-            }
-            StepKind::Target(what) => {
-                self.journal
-                    .note(format!("target {what:?}").to_ascii_lowercase());
-                action(self.journal, self.stage.target(*what)).await
-            }
-            StepKind::SinkAnswers {
-                verb,
-                recipient,
-                reply,
-            } => {
-                let verb = self.text(verb);
-                if !VERBS.contains(&verb.as_str()) {
-                    let known = VERBS.join(", ");
-                    let why = format!("`sink answers {verb}`: expected one of {known}");
-                    return Err(Stop::Environment(why));
-                }
-                let recipient = recipient.as_ref().map(|text| self.text(text));
-                let reply = reply.as_ref().map(|text| self.text(text));
-                let shown = reply.as_deref().unwrap_or("as usual");
-                self.journal.note(format!("sink answers {verb} {shown}"));
-                self.stage
-                    .sink_answers(&verb, recipient.as_deref(), reply.as_deref());
-                Ok(Done::Action)
-            }
-            StepKind::SinkListens(listens) => {
-                let word = if *listens { "accepts" } else { "refuses" };
-                self.journal.note(format!("sink {word}"));
-                action(self.journal, self.stage.sink_listens(*listens)).await
-            }
-            StepKind::Disk(disk, full) => {
-                let word = if *full { "full" } else { "free" };
-                self.journal
-                    .note(format!("disk {disk:?} {word}").to_ascii_lowercase());
-                let done = self.stage.disk(*disk, *full);
-                done.map(|()| Done::Action).map_err(Stop::Environment)
-            }
-            StepKind::Mailbox(address, what) => {
-                let address = self.text(address);
-                self.mailbox(&address, what).map_err(Stop::Environment)
-            }
+            StepKind::Sql(_)
+            | StepKind::Database(_)
+            | StepKind::Target(_)
+            | StepKind::SinkAnswers { .. }
+            | StepKind::SinkListens(_)
+            | StepKind::Disk(..)
+            | StepKind::Mailbox(..) => self.act(&step.kind).await,
             probe => self.probe(probe, span, evidence).await,
         }
     }

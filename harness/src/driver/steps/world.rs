@@ -9,14 +9,72 @@ use super::{Done, Journal, Run, Stage, Stop};
 use crate::ledger::sightings;
 use crate::probe::watch::Watch;
 use crate::probe::{self, Look, owner};
+use crate::scenario::words::VERBS;
 use crate::scenario::{MailboxAction, Span, StepKind};
 
 /// How long an action of the world may take.
 pub(super) const ACTION: Duration = Duration::from_secs(30);
 
 impl<S: Stage> Run<'_, S> {
+    /// What is done to the world.
+    pub(super) async fn act(&mut self, kind: &StepKind) -> Result<Done, Stop> {
+        match kind {
+            StepKind::Sql(statement) => {
+                let statement = self.text(statement);
+                self.journal.note(format!("sql {statement}"));
+                action(self.journal, self.stage.sql(&statement)).await
+            }
+            StepKind::Database(fault) => {
+                self.journal
+                    .note(format!("database {fault:?}").to_ascii_lowercase());
+                action(self.journal, self.stage.database(*fault)).await
+            }
+            StepKind::Target(what) => {
+                self.journal
+                    .note(format!("target {what:?}").to_ascii_lowercase());
+                action(self.journal, self.stage.target(*what)).await
+            }
+            StepKind::SinkAnswers {
+                verb,
+                recipient,
+                reply,
+            } => {
+                let verb = self.text(verb);
+                if !VERBS.contains(&verb.as_str()) {
+                    let known = VERBS.join(", ");
+                    let why = format!("`sink answers {verb}`: expected one of {known}");
+                    return Err(Stop::Environment(why));
+                }
+                let recipient = recipient.as_ref().map(|text| self.text(text));
+                let reply = reply.as_ref().map(|text| self.text(text));
+                let shown = reply.as_deref().unwrap_or("as usual");
+                self.journal.note(format!("sink answers {verb} {shown}"));
+                self.stage
+                    .sink_answers(&verb, recipient.as_deref(), reply.as_deref());
+                Ok(Done::Action)
+            }
+            StepKind::SinkListens(listens) => {
+                let word = if *listens { "accepts" } else { "refuses" };
+                self.journal.note(format!("sink {word}"));
+                action(self.journal, self.stage.sink_listens(*listens)).await
+            }
+            StepKind::Disk(disk, full) => {
+                let word = if *full { "full" } else { "free" };
+                self.journal
+                    .note(format!("disk {disk:?} {word}").to_ascii_lowercase());
+                let done = self.stage.disk(*disk, *full);
+                done.map(|()| Done::Action).map_err(Stop::Environment)
+            }
+            StepKind::Mailbox(address, what) => {
+                let address = self.text(address);
+                self.mailbox(&address, what).map_err(Stop::Environment)
+            }
+            _ => Ok(Done::Action),
+        }
+    }
+
     /// What is done to a mailbox behind the target's back.
-    pub(super) fn mailbox(&mut self, address: &str, what: &MailboxAction) -> Result<Done, String> {
+    fn mailbox(&mut self, address: &str, what: &MailboxAction) -> Result<Done, String> {
         self.journal.note(match what {
             MailboxAction::EmptyOut => format!("maildir {address} empty-out"),
             MailboxAction::Put(path, size) => {
@@ -101,7 +159,7 @@ impl<S: Stage> Run<'_, S> {
     }
 }
 
-pub(super) async fn action(
+async fn action(
     journal: &Journal,
     future: impl Future<Output = Result<(), String>>,
 ) -> Result<Done, Stop> {
