@@ -54,17 +54,15 @@ enum Command {
         /// JSON for programs; else tables that are Markdown too
         #[arg(long)]
         json: bool,
-        /// A folder of scenarios and their register instead of those in this binary
-        #[arg(long, value_name = "DIR")]
-        scenarios: Option<PathBuf>,
+        #[command(flatten)]
+        folder: Folder,
     },
     /// Say what a clause asks for, why, how it is checked and what proves the check
     Explain {
         /// The clause's id, as `relay.foreign-unauth`
         id: String,
-        /// A folder of scenarios instead of those in this binary
-        #[arg(long, value_name = "DIR")]
-        scenarios: Option<PathBuf>,
+        #[command(flatten)]
+        folder: Folder,
     },
     /// Begin a scenario from a row of the register; what is left to say is marked in it
     New {
@@ -78,9 +76,8 @@ enum Command {
     },
     /// List every clause with its level and claim
     List {
-        /// A folder of scenarios instead of those in this binary
-        #[arg(long, value_name = "DIR")]
-        scenarios: Option<PathBuf>,
+        #[command(flatten)]
+        folder: Folder,
     },
     /// Write the description of a server that runs already, with comments
     Init(Box<init::Init>),
@@ -139,14 +136,8 @@ struct Run {
     /// auto, docker, local, embedded, or mysql://user:password@host/database
     #[arg(long, default_value = "auto")]
     database: String,
-    /// The image for `docker`
-    #[arg(
-        long,
-        value_name = "IMAGE",
-        env = "VMAILSPEC_DATABASE_IMAGE",
-        default_value = "mysql:8.4"
-    )]
-    database_image: String,
+    #[command(flatten)]
+    image: Image,
     /// Write JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -179,9 +170,8 @@ struct Run {
     /// Cases at once
     #[arg(long, value_name = "N", default_value_t = 12)]
     jobs: usize,
-    /// A folder of scenarios instead of those in this binary
-    #[arg(long, value_name = "DIR")]
-    scenarios: Option<PathBuf>,
+    #[command(flatten)]
+    folder: Folder,
     /// Make a wrong server: main.cf lines (*.cf) or rules for the wire (*.wire); *.source: `ci/proof NAME`
     #[arg(long, value_name = "FILE")]
     wrong: Vec<PathBuf>,
@@ -211,14 +201,8 @@ struct Bench {
     /// With --against: docker or local
     #[arg(long, default_value = "docker", requires = "against")]
     database: String,
-    /// The image for `docker`
-    #[arg(
-        long,
-        value_name = "IMAGE",
-        env = "VMAILSPEC_DATABASE_IMAGE",
-        default_value = "mysql:8.4"
-    )]
-    database_image: String,
+    #[command(flatten)]
+    image: Image,
     /// With --against: messages of one measurement with 20 sessions
     #[arg(long, value_name = "N", default_value_t = 2000, requires = "against")]
     messages: usize,
@@ -258,7 +242,16 @@ struct Doctor {
     /// As of `run`
     #[arg(long, default_value = "auto")]
     database: String,
-    /// As of `run`
+    #[command(flatten)]
+    image: Image,
+    #[command(flatten)]
+    black_box: BlackBox,
+}
+
+/// Which database server is started.
+#[derive(Debug, Clone, Args)]
+struct Image {
+    /// The image for `docker`
     #[arg(
         long,
         value_name = "IMAGE",
@@ -266,8 +259,14 @@ struct Doctor {
         default_value = "mysql:8.4"
     )]
     database_image: String,
-    #[command(flatten)]
-    black_box: BlackBox,
+}
+
+/// Where scenarios and their register come from.
+#[derive(Debug, Clone, Args)]
+struct Folder {
+    /// A folder of scenarios and their register instead of those in this binary
+    #[arg(long, value_name = "DIR")]
+    scenarios: Option<PathBuf>,
 }
 
 /// What is said beside a URL.
@@ -349,14 +348,14 @@ fn commanded(command: Command) -> std::process::ExitCode {
         } => results::matrix(&files, markdown.as_deref(), html.as_deref()),
         Command::Check { files } => scenarios::check(&files),
         Command::Fmt { check, files } => scenarios::fmt(&files, check),
-        Command::Explain { id, scenarios } => register::explain(&id, scenarios.as_deref()),
+        Command::Explain { id, folder } => register::explain(&id, folder.scenarios.as_deref()),
         Command::New {
             id,
             file,
             scenarios,
         } => register::new(&id, file.as_deref(), &scenarios),
-        Command::Coverage { json, scenarios } => register::coverage(scenarios.as_deref(), json),
-        Command::List { scenarios } => scenarios::list(scenarios.as_deref()),
+        Command::Coverage { json, folder } => register::coverage(folder.scenarios.as_deref(), json),
+        Command::List { folder } => scenarios::list(folder.scenarios.as_deref()),
         Command::Serve(Serve { port, .. }) => in_runtime(serve::tutorial(port)),
         Command::Bench(bench) => in_runtime(bench::bench(bench)),
     };

@@ -15,6 +15,7 @@
 //! | `names` | what a case calls its own, and its rows |
 //! | `outside`, `manners`, `mirror` | servers that run already: where they are, what they are spared, Maildirs that are far away |
 //! | `run`, `standing`, `world` | what cases share, a target with its tables, what one case sees |
+//! | `secrets` | what no report may show |
 //! | `reaper` | ends it all |
 
 pub mod certs;
@@ -31,6 +32,7 @@ pub mod outside;
 pub mod random;
 pub mod reaper;
 mod run;
+pub mod secrets;
 mod server;
 pub mod sink;
 mod standing;
@@ -49,7 +51,7 @@ use crate::wire::Trust;
 
 pub use self::description::Description;
 use self::manners::Manners;
-use self::outside::Secret;
+use self::secrets::Secrets;
 pub use self::world::World;
 
 /// What the command line asks for.
@@ -114,7 +116,7 @@ pub struct TargetFacts {
     /// What a server of somebody else's is spared.
     pub manners: Option<Manners>,
     /// Texts that no report may show.
-    pub secrets: Vec<Secret>,
+    pub secrets: Secrets,
     /// Where a stranger's mail comes from and goes to when relaying is asked about.
     pub foreign: [String; 2],
 }
@@ -169,14 +171,28 @@ impl Environment {
         options: &Options,
         say: &(dyn Fn(String) + Sync),
     ) -> Result<Self, EnvironmentError> {
-        Ok(Self {
-            run: Arc::new(run::Run::start(options, say).await?),
-        })
+        let started = run::Run::start(options, say).await;
+        let run = started.map_err(|error| Secrets::of(options).hidden_in(error))?;
+        Ok(Self { run: Arc::new(run) })
     }
 
     /// Looks whether the target's description fits the server, key by key, and leaves nothing behind.
     /// An error: the words of the command line are off.
     pub async fn examine(
+        options: &Options,
+        say: &(dyn Fn(String) + Sync),
+    ) -> Result<Vec<checks::Finding>, EnvironmentError> {
+        let secrets = Secrets::of(options);
+        let findings = Self::look(options, say)
+            .await
+            .map_err(|error| secrets.hidden_in(error))?;
+        Ok(findings
+            .into_iter()
+            .map(|finding| finding.without(&secrets))
+            .collect())
+    }
+
+    async fn look(
         options: &Options,
         say: &(dyn Fn(String) + Sync),
     ) -> Result<Vec<checks::Finding>, EnvironmentError> {
@@ -228,6 +244,12 @@ impl Environment {
     /// Names, rows, sink and target of one case.
     pub async fn world(&self, case: &Case) -> Result<World, String> {
         self.run.world(case).await
+    }
+
+    /// Whether the database was there before the run, and stays.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.run.database_is_given
     }
 
     /// Why the run's database is gone; `None`: it answers. What is seen without it says nothing of

@@ -174,6 +174,7 @@ pub async fn run(
                 error.to_string(),
             ),
         };
+        let why = shared.facts.secrets.hidden(why);
         tell(&shared, Event::Defect { name, why });
     }
     let interrupted = *shared.stop.borrow();
@@ -236,12 +237,12 @@ async fn one(shared: Arc<Shared>, case: Case) {
     if shared.broken.load(Ordering::SeqCst) {
         return;
     }
-    let Some(mut made) = unless_stopped(&shared, shared.environment.world(&case)).await else {
+    let Some(mut made) = world(&shared, &case).await else {
         return;
     };
     if made.is_err() {
         // A port taken meanwhile, an engine short of breath: what is wrong for good is so twice.
-        let Some(again) = unless_stopped(&shared, shared.environment.world(&case)).await else {
+        let Some(again) = world(&shared, &case).await else {
             return;
         };
         made = again;
@@ -271,6 +272,27 @@ async fn one(shared: Arc<Shared>, case: Case) {
     }
     without_database(&shared, &case, &mut outcome).await;
     tell(&shared, finished(&shared, &case, outcome, log));
+}
+
+/// The world of a case. `None`: the run was stopped first.
+async fn world(shared: &Shared, case: &Case) -> Option<Result<World, String>> {
+    let made = shared.environment.world(case);
+    if !shared.environment.is_given() {
+        return unless_stopped(shared, made).await;
+    }
+    // In a database that stays, rows that were written are removed by their world alone: it is made
+    // to its end.
+    if *shared.stop.borrow() {
+        return None;
+    }
+    match made.await {
+        Ok(world) if *shared.stop.borrow() => {
+            // Nothing is told of a case any more that did not begin.
+            let _ = world.dispose().await;
+            None
+        }
+        made => Some(made),
+    }
 }
 
 /// `None`: the run was stopped first.
@@ -335,11 +357,7 @@ async fn in_world(shared: &Shared, case: &Case, world: &World) -> Outcome {
 /// What the target cannot do, or does not claim to be.
 fn unsupported(shared: &Shared, case: &Case) -> Option<String> {
     let needs = case.needs();
-    let missing: Vec<&str> = needs
-        .iter()
-        .copied()
-        .filter(|need| !shared.facts.capabilities.iter().any(|has| has == need))
-        .collect();
+    let missing = case.lacks(&shared.facts.capabilities);
     if !missing.is_empty() {
         // Rows are what a database is needed for.
         let rows = missing.contains(&ROWS) && !missing.contains(&"database");
@@ -418,14 +436,7 @@ fn settled(case: &Case, seen: Seen, why: String) -> Outcome {
 
 fn finished(shared: &Shared, case: &Case, outcome: Outcome, log: Vec<String>) -> Event {
     // Whatever was said and heard leaves the run without passwords.
-    let hidden = |mut text: String| {
-        for secret in &shared.facts.secrets {
-            if text.contains(&secret.0) {
-                text = text.replace(&secret.0, "***");
-            }
-        }
-        text
-    };
+    let hidden = |text: String| shared.facts.secrets.hidden(text);
     let clauses = outcome
         .clauses
         .into_iter()

@@ -195,7 +195,7 @@ impl Stage for Fake {
             unavailable: Vec::new(),
             at_once: None,
             manners: None,
-            secrets: Vec::new(),
+            secrets: vmailspec::environment::secrets::Secrets::default(),
             foreign: ["here.example".into(), "there.example".into()],
         }
     }

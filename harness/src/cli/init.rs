@@ -127,11 +127,18 @@ fn ask_all(said: &mut Init) {
     complain("what the flags left out; Ctrl-C ends this and writes nothing");
     asked("Port 25, as HOST:PORT", &mut said.smtp);
     asked("Port 465, as HOST:PORT", &mut said.smtps);
+    asked(
+        "Its certificate's authority: a file, public, or any",
+        &mut said.certificates,
+    );
     if said.seed.is_none() && said.account.is_none() {
         asked(
             "Its database, as mysql://user@host:port/database",
             &mut said.database,
         );
+    }
+    if said.database.is_none() && said.account.is_none() {
+        asked("A command that brings rows to it", &mut said.seed);
     }
     if said.database.is_none() && said.seed.is_none() {
         asked("An account that exists, as user@domain", &mut said.account);

@@ -28,7 +28,7 @@ use crate::wrong::Wrong;
 
 pub(super) fn run(arguments: &Run) -> Ended {
     let (url, selection) = split(&arguments.selection)?;
-    let mut cases = planned(arguments.scenarios.as_deref(), &selection)?;
+    let mut cases = planned(arguments.folder.scenarios.as_deref(), &selection)?;
     if let Some((k, n)) = arguments.shard {
         cases = cases.into_iter().skip(k - 1).step_by(n).collect();
     }
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &Run) -> Ended {
     let options = Options {
         target,
         database: arguments.database.clone(),
-        database_image: arguments.database_image.clone(),
+        database_image: arguments.image.database_image.clone(),
         keep: arguments.keep,
         intrusive: arguments.intrusive,
         run,
@@ -122,6 +122,19 @@ fn split(words: &[String]) -> Result<(Option<&str>, Vec<String>), Failed> {
         return Err(Failed::new(
             ExitCode::Usage,
             "several URLs: expected one server",
+        ));
+    }
+    // A selection has no `@` outside of brackets; what was meant may hold a password.
+    let slip = |word: &&&String| {
+        word.split('[')
+            .next()
+            .is_some_and(|name| name.contains('@'))
+    };
+    if let Some(word) = rest.iter().find(slip) {
+        let place = word.rsplit('@').next().unwrap_or_default();
+        return Err(Failed::new(
+            ExitCode::Usage,
+            format!("`…@{place}`: expected smtp://user:password@host:port, or a selection"),
         ));
     }
     let url = urls.first().map(|url| url.as_str());
@@ -169,7 +182,7 @@ pub(super) fn examined(said: &super::Doctor) -> Ended {
     let options = Options {
         target,
         database: said.database.clone(),
-        database_image: said.database_image.clone(),
+        database_image: said.image.database_image.clone(),
         keep: false,
         intrusive: false,
         run: run_name(),

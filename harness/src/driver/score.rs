@@ -59,6 +59,8 @@ struct Entry {
     met: usize,
     miss: Option<Miss>,
     blocked: bool,
+    /// Where it asks for something that cannot be seen here.
+    unseen: Option<String>,
 }
 
 /// Why the steps are no longer walked as written.
@@ -140,6 +142,13 @@ impl Score {
         }
     }
 
+    /// What was asked cannot be seen on this target; the dialogue goes on.
+    pub(super) fn unseen(&mut self, what: &str) {
+        if let Some(entry) = self.current() {
+            entry.unseen.get_or_insert_with(|| what.to_owned());
+        }
+    }
+
     /// The environment, the set-up or the case's time is at its end.
     pub(super) fn block(&mut self, reason: String) {
         if self.halted() {
@@ -153,6 +162,7 @@ impl Score {
 
     pub(super) fn outcome(self) -> Outcome {
         let halted = self.halt;
+        let mut unseen = self.entries.iter().find_map(|entry| entry.unseen.clone());
         let clauses = self
             .entries
             .into_iter()
@@ -163,6 +173,7 @@ impl Score {
                         Seen::Nothing
                     }
                     (None, Some(Halt::Surprise)) if !entry.reached => Seen::NotReached,
+                    (None, _) if entry.unseen.is_some() => Seen::Unsupported,
                     // Reached, and nothing below it was looked at.
                     (None, _) if entry.met == 0 => Seen::Nothing,
                     (None, _) => Seen::AsSaid,
@@ -181,7 +192,7 @@ impl Score {
             .collect();
         let blocked = match halted {
             Some(Halt::Blocked(reason)) => Some(reason),
-            _ => None,
+            _ => unseen.take().map(|what| format!("needs {what}")),
         };
         Outcome {
             clauses,
@@ -202,6 +213,7 @@ fn collect(steps: &[Step], into: &mut Vec<Entry>) {
                     met: 0,
                     miss: None,
                     blocked: false,
+                    unseen: None,
                 });
             }
             StepKind::Repeat(_, inner) => collect(inner, into),

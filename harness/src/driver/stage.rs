@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::environment::{Mail, Sunk, TargetFacts, World};
+use crate::plan::needs::SIGHTS;
 use crate::scenario::{DatabaseFault, Disk, Entry, TargetAction, Vantage};
 use crate::wrong::Wrong;
 
@@ -16,6 +17,10 @@ pub trait Stage: Sync {
     fn names(&self) -> &BTreeMap<String, String>;
     /// Facts about the target.
     fn facts(&self) -> TargetFacts;
+    /// Where nobody can look here, of [`SIGHTS`](crate::plan::needs::SIGHTS).
+    fn unseen(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
     /// Where to connect.
     fn address(&self, entry: Entry) -> impl Future<Output = Result<SocketAddr, String>> + Send;
     /// The target itself, whatever stands before it: canaries and checks of the suite go there.
@@ -79,6 +84,10 @@ impl Stage for Scene<'_> {
     }
     fn facts(&self) -> TargetFacts {
         self.world.facts()
+    }
+    fn unseen(&self) -> Vec<&'static str> {
+        let sights = SIGHTS.into_iter();
+        sights.filter(|word| !self.world.can(word)).collect()
     }
     async fn address(&self, entry: Entry) -> Result<SocketAddr, String> {
         let target = self.world.address(entry);

@@ -14,6 +14,7 @@ use crate::ledger::sightings::Sighting;
 use crate::mailer;
 use crate::names::Tokens;
 use crate::plan::Case;
+use crate::plan::needs::sights;
 use crate::probe::watch::Watch;
 use crate::scenario::text::{PASSWORD, expand_str};
 use crate::scenario::{Span, Start, Step, StepKind, Text};
@@ -124,6 +125,14 @@ impl<'a, S: Stage> Run<'a, S> {
                 for n in 1..=*times {
                     self.names.insert("n".into(), n.to_string());
                     Box::pin(self.steps(inner, score)).await;
+                }
+                continue;
+            }
+            let here = self.stage.unseen();
+            if let Some(word) = sights(&step.kind).iter().find(|word| here.contains(word)) {
+                if !score.halted() {
+                    self.journal.note(format!("not looked at: needs {word}"));
+                    score.unseen(word);
                 }
                 continue;
             }

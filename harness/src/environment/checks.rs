@@ -9,6 +9,12 @@ mod house;
 pub use self::doors::{Doors, doors};
 pub(super) use self::house::house;
 use super::EnvironmentError;
+use super::secrets::Secrets;
+
+/// `[database] url`
+pub(super) const ROWS: &str = "database";
+/// `[database] seed`
+pub(super) const SEED: &str = "database.seed";
 
 /// What became of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +36,18 @@ pub enum Outcome {
     Open(String),
 }
 
+impl Finding {
+    /// Without what may not be shown.
+    pub(super) fn without(self, secrets: &Secrets) -> Self {
+        let outcome = match self.outcome {
+            Outcome::Fits(text) => Outcome::Fits(secrets.hidden(text)),
+            Outcome::Wrong(text) => Outcome::Wrong(secrets.hidden(text)),
+            Outcome::Open(text) => Outcome::Open(secrets.hidden(text)),
+        };
+        Self { outcome, ..self }
+    }
+}
+
 fn fits(key: &'static str, text: impl Into<String>) -> Finding {
     let outcome = Outcome::Fits(text.into());
     Finding { key, outcome }
@@ -49,8 +67,16 @@ fn found(key: &'static str, result: Result<String, String>) -> Finding {
     result.map_or_else(|why| wrong(key, why), |what| fits(key, what))
 }
 
-/// What kept the other checks from being made.
+/// What kept the other checks from being made, with its key in front where it is one's.
 pub(super) fn not_entered(why: String) -> Finding {
+    for key in [ROWS, SEED, "sink", "maildirs"] {
+        if let Some(why) = why
+            .strip_prefix(key)
+            .and_then(|rest| rest.strip_prefix(": "))
+        {
+            return wrong(key, why);
+        }
+    }
     wrong("start", why)
 }
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 /// What every connection to it observes.
 #[derive(Debug, Clone)]
 pub struct Manners {
-    /// Mail goes to these domains, and to no other.
+    /// Mail goes to these domains, and to no other; `.d1.test` is every name below `d1.test`.
     pub domains: Vec<String>,
     /// How fast connections may follow one another; `None`: as they come.
     pub pace: Option<Arc<Pace>>,
@@ -125,13 +125,34 @@ impl Guard {
         let Some((local, domain)) = address.rsplit_once('@') else {
             return !address.contains(['%', '!']);
         };
-        // A local part that is an address itself may be sent on.
-        !local.contains(['%', '!', '@', ':'])
-            && self
-                .domains
-                .iter()
-                .any(|named| named.eq_ignore_ascii_case(domain.trim_end_matches('.')))
+        !leads_on(local) && self.names(domain.trim_end_matches('.'))
     }
+
+    fn names(&self, domain: &str) -> bool {
+        let domain = domain.to_ascii_lowercase();
+        self.domains.iter().any(|named| {
+            let named = named.to_ascii_lowercase();
+            if named.starts_with('.') {
+                domain.ends_with(&named)
+            } else {
+                domain == named
+            }
+        })
+    }
+}
+
+/// Whether a local part is an address itself, which a server may send on: `a%there.test`,
+/// `there.test!a`, `"a@there.test"`, and a route. What could be no domain leads nowhere.
+fn leads_on(local: &str) -> bool {
+    let domain = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|octet| octet.is_ascii_alphanumeric() || b"-.[]:".contains(&octet))
+    };
+    local.contains(['@', ':'])
+        || local.rsplit_once('%').is_some_and(|(_, to)| domain(to))
+        || local.split_once('!').is_some_and(|(to, _)| domain(to))
 }
 
 #[cfg(test)]
@@ -141,7 +162,7 @@ mod tests {
     use super::Guard;
 
     fn guard() -> Guard {
-        Guard::new(&["here.test".to_owned()])
+        Guard::new(&["here.test".to_owned(), ".ours.test".to_owned()])
     }
 
     #[rstest]
@@ -156,6 +177,10 @@ mod tests {
     #[case::one_of_two("RCPT TO:<a@here.test>\r\nRCPT TO:<a@there.test>\r\nDATA\r\n", false)]
     #[case::chunks("RCPT TO:<a@there.test>\r\nBDAT 3 LAST\r\n", false)]
     #[case::below("RCPT TO:<a@x.here.test>\r\nDATA\r\n", false)]
+    #[case::below_ours("RCPT TO:<a@x.Ours.test>\r\nDATA\r\n", true)]
+    #[case::not_below_ours("RCPT TO:<a@xours.test>\r\nDATA\r\n", false)]
+    #[case::odd("RCPT TO:<!#$%&'*-=?^_`.{|}~@here.test>\r\nDATA\r\n", true)]
+    #[case::bang("RCPT TO:<there.test!a@here.test>\r\nDATA\r\n", false)]
     #[case::literal("RCPT TO:<a@[192.0.2.1]>\r\nDATA\r\n", false)]
     #[case::percent("RCPT TO:<a%there.test@here.test>\r\nDATA\r\n", false)]
     #[case::route("RCPT TO:<@here.test:a@there.test>\r\nDATA\r\n", false)]

@@ -1,5 +1,8 @@
-//! Maildirs that are far away: a copy of the folders that a case may look into, made anew by a
-//! command of the user's (`docker exec -i mail`, `ssh mail`) each time somebody looks.
+//! Maildirs that are far away: a copy of the folders that a case may look into, made anew each time
+//! somebody looks, by a shell that a command of the user's starts there (`docker exec -i mail`,
+//! `ssh mail`).
+
+mod shell;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,8 +13,12 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-/// Who looks again sooner sees what was there: each look is a login.
+use self::shell::Shell;
+
+/// Who looks again sooner sees what was there: each look fetches everything.
 const FRESH: Duration = Duration::from_millis(300);
+/// How the names end that a run makes up.
+pub(super) const MADE_UP: &str = ".test";
 /// How long one look may take.
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -22,6 +29,7 @@ pub(super) struct Mirror {
     far: PathBuf,
     /// The copy.
     pub(super) here: PathBuf,
+    shell: Mutex<Option<Shell>>,
     looked: Mutex<Option<Instant>>,
     domains: std::sync::Mutex<Vec<String>>,
 }
@@ -33,12 +41,13 @@ impl Mirror {
             command,
             far: far.to_owned(),
             here,
+            shell: Mutex::new(None),
             looked: Mutex::new(None),
             domains: std::sync::Mutex::default(),
         }
     }
 
-    /// From now on the Maildirs of these domains are looked at, too.
+    /// From now on these folders are looked at, too: a domain's, or the Maildir of one account.
     pub(super) fn add(&self, domains: &[&str]) {
         super::sink::lock(&self.domains).extend(domains.iter().map(|&one| one.to_owned()));
     }
@@ -55,18 +64,16 @@ impl Mirror {
             return Ok(());
         }
         let domains = super::sink::lock(&self.domains).clone();
-        // Names of cases: letters, digits, dots and hyphens.
         let script = format!(
             "cd {} || exit 9\nset --\nfor d in {}; do [ -d \"$d\" ] && set -- \"$@\" \"$d\"; done\n\
-             [ $# = 0 ] && exit 8\ntar -cf - \"$@\"\n",
+             [ $# = 0 ] && exit 8\ntar -cf - \"$@\" | base64\n",
             self.far.display(),
-            domains.join(" ")
+            patterns(&domains)
         );
         let began = Instant::now();
         let (status, archive, said) = self.run(&script).await?;
         match status {
-            // 1: a file went away while it was read.
-            0 | 1 => self.unpack(archive).await?,
+            0 => self.unpack(archive).await?,
             8 => self.clear()?,
             9 => return Err(format!("{} cannot be entered: {said}", self.far.display())),
             other => {
@@ -85,7 +92,7 @@ impl Mirror {
         let script = format!(
             "cd {} && rm -rf -- {}\n",
             self.far.display(),
-            domains.join(" ")
+            patterns(domains)
         );
         let (status, _, said) = self.run(&script).await?;
         if status == 0 { Ok(()) } else { Err(said) }
@@ -98,8 +105,7 @@ impl Mirror {
         local: &str,
         text: &str,
     ) -> Result<(), String> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._+".contains(c);
-        if !format!("{domain}{local}").chars().all(plain) {
+        if !is_plain(&format!("{domain}/{local}")) {
             return Err(format!("{local}@{domain}: no name for a shell"));
         }
         let script = format!(
@@ -111,8 +117,26 @@ impl Mirror {
         if status == 0 { Ok(()) } else { Err(said) }
     }
 
+    /// Runs a script there, whose output is base64: its exit status, output, and words.
     async fn run(&self, script: &str) -> Result<(i32, Vec<u8>, String), String> {
-        run(&self.command, &["sh"], script.as_bytes(), LIMIT).await
+        let mut shell = self.shell.lock().await;
+        let shown = self.command.join(" ");
+        let mut running = match shell.take() {
+            Some(running) => running,
+            None => Shell::start(&self.command)?,
+        };
+        match timeout(LIMIT, running.run(script)).await {
+            Ok(Ok(done)) => {
+                *shell = Some(running);
+                Ok(done)
+            }
+            // One that was cut off is started anew by whoever looks next.
+            Ok(Err(why)) => Err(format!("`{shown} sh`: {why}")),
+            Err(_) => Err(format!(
+                "`{shown} sh` did not answer within {} s",
+                LIMIT.as_secs()
+            )),
+        }
     }
 
     fn clear(&self) -> Result<(), String> {
@@ -136,6 +160,25 @@ impl Mirror {
     }
 }
 
+/// Whether a shell takes it for nothing but a name.
+pub(super) fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._+/@".contains(c);
+    !name.starts_with(['-', '.', '/']) && !name.contains("/.") && name.chars().all(plain)
+}
+
+/// These folders, for a shell, and those of names below the names that a run makes up (RFC 2606).
+fn patterns(folders: &[impl AsRef<str>]) -> String {
+    let folders = folders.iter().map(AsRef::as_ref);
+    let folders = folders.filter(|name| is_plain(name)).map(|name| {
+        if name.ends_with(MADE_UP) {
+            format!("{name} *.{name}")
+        } else {
+            name.to_owned()
+        }
+    });
+    folders.collect::<Vec<_>>().join(" ")
+}
+
 /// Runs a command with something on its standard input: its exit status, output, and words.
 pub(super) async fn run(
     command: &[String],
@@ -151,6 +194,8 @@ pub(super) async fn run(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // Ctrl-C is ours to hear: what we began is brought to its end.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("`{shown}`: {error}"))?;

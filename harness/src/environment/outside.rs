@@ -135,7 +135,7 @@ impl Account {
 pub struct Maildirs {
     /// The folder, as the command sees it where there is one.
     pub path: PathBuf,
-    /// What runs a program where the folder is: `["docker", "exec", "mail"]`, `["ssh", "mail"]`.
+    /// What runs a program where the folder is: `["docker", "exec", "-i", "mail"]`, `["ssh", "mail"]`.
     pub command: Option<Vec<String>>,
 }
 

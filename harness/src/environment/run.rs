@@ -14,6 +14,7 @@ use super::gate::{self, Gate};
 use super::names::{self, HOSTNAME, LITERAL_DOMAIN, LITERAL_TRANSPORT, Names};
 use super::outside::{Account, Rows};
 use super::reaper::RunFolder;
+use super::secrets::Secrets;
 use super::sink::{self, Sink};
 use super::standing::{
     DISK, Making, NEIGHBOUR, Plan, STRANGER, Standing, Way, remove_canary, seed_canary,
@@ -170,7 +171,7 @@ impl Run {
             owner,
         };
         seed_canary(&store, &canary).await.map_err(why)?;
-        let (target, facts) = match making.target(plan).await {
+        let (target, mut facts) = match making.target(plan).await {
             Ok((target, facts, _)) => (target, facts),
             Err(why) => {
                 // A database that was given has our canary in it.
@@ -178,6 +179,7 @@ impl Run {
                 return Err(EnvironmentError::Unavailable(why));
             }
         };
+        facts.secrets = Secrets::of(options);
         let shared = Arc::new(Standing {
             target,
             store,
@@ -255,13 +257,15 @@ impl Run {
         if case.literal_names {
             self.clear_literal(&standing, &own_names).await?;
         }
-        if let Some(mirror) = &standing.mirror {
+        if let (Some(mirror), None) = (&standing.mirror, self.account()) {
             mirror.add(&[&own_names.domain]);
         }
-        standing
-            .store
-            .seed(&own_names.seed(&self.seed).join(";\n"))
-            .await?;
+        let seeded = own_names.seed(&self.seed).join(";\n");
+        if let Err(why) = standing.store.seed(&seeded).await {
+            // Some of the rows may be there. The reason is worth more than a failure to tidy up.
+            let _ = standing.store.clear(&own_names.all()).await;
+            return Err(why);
+        }
         for name in own_names.all() {
             self.dns.add(name, address);
         }

@@ -17,6 +17,7 @@ use super::disk::Disks;
 use super::dns::Dns;
 use super::mirror::Mirror;
 use super::names::HOSTNAME;
+use super::secrets::Secrets;
 use super::server::Server;
 use super::target::{Kind, Recipe, Target};
 use super::template::{self, Settings};
@@ -404,7 +405,7 @@ impl Making<'_> {
             },
             at_once: None,
             manners: None,
-            secrets: Vec::new(),
+            secrets: Secrets::default(),
             foreign: FOREIGN.map(str::to_owned),
         }
     }

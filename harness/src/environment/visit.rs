@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use base64ct::{Base64, Encoding as _};
 use tokio::sync::RwLock;
 
 use super::checks::{self, Doors};
 use super::database::{Choice, Database, Store};
 use super::dns::Dns;
 use super::manners::{Manners, Pace};
-use super::mirror::Mirror;
-use super::outside::{Account, Outside, Rows, Secret};
+use super::mirror::{self, Mirror};
+use super::outside::{Outside, Rows};
 use super::reaper::RunFolder;
 use super::run::{NextHops, Run};
+use super::secrets::Secrets;
 use super::server::Server;
 use super::standing::{FOREIGN, Standing, domain_of, remove_canary, seed_canary};
 use super::{EnvironmentError, Options, TargetFacts, names, random};
@@ -53,9 +53,6 @@ pub(super) async fn enter(
     doors: Doors,
     say: &(dyn Fn(String) + Sync),
 ) -> Result<Run, EnvironmentError> {
-    let unavailable = |what: &str, why: &dyn std::fmt::Display| {
-        EnvironmentError::Unavailable(format!("{what}: {why}"))
-    };
     if !options.wrong.is_empty() {
         return Err(EnvironmentError::Usage(
             "--wrong *.cf: a server that runs already is not configured by vmailspec".to_owned(),
@@ -70,7 +67,10 @@ pub(super) async fn enter(
         .as_ref()
         .map(|next_hop| next_hop.name_server);
     let dns = Dns::start(name_server).map_err(|error| match name_server {
-        Some(at) => unavailable(&format!("[sink] name_server = \"{at}\""), &error),
+        Some(at) => unavailable(
+            "sink",
+            &format!("name_server = \"{at}\": {error}: expected an address of this machine and a free port"),
+        ),
         None => unavailable("a name server on 127.0.0.1", &error),
     })?;
     let next_hop = if let Some(next_hop) = &outside.next_hop {
@@ -84,17 +84,33 @@ pub(super) async fn enter(
         _ => format!("canary@canary.{id}.test"),
     };
     let seed = super::fixture("sql/seed.sql").map_err(|why| unavailable("the seed", &why))?;
-    let mirror = mirror(outside, folder.path())?;
+    let mirror = far_maildirs(outside, folder.path())?;
     if let Some(mirror) = &mirror {
-        mirror.add(&[domain_of(&canary)]);
+        let (local, domain) = canary.split_once('@').unwrap_or_default();
+        // Where somebody lives, nobody else's mailbox is looked into.
+        let folder = match &outside.rows {
+            Rows::Account(_) => format!("{domain}/{local}"),
+            _ => domain.to_owned(),
+        };
+        if !mirror::is_plain(&folder) {
+            return Err(unavailable(
+                "maildirs",
+                &format!("{folder}: no name for a shell"),
+            ));
+        }
+        mirror.add(&[&folder]);
     }
     let hostname = doors.name.clone().filter(|_| !outside.is_named);
     let facts = facts(options, outside, &doors, &canary, mirror.as_ref());
     notes(options, outside, say);
     if store.knows_names() {
-        seed_canary(&store, &canary)
-            .await
-            .map_err(|why| unavailable("the row of a first mailbox", &why))?;
+        seed_canary(&store, &canary).await.map_err(|why| match &store {
+            Store::Seeded(_) => unavailable(checks::SEED, &why),
+            _ => unavailable(
+                checks::ROWS,
+                &format!("no row can be written ({why}): the user of the URL needs INSERT, UPDATE, DELETE and SELECT on the four tables"),
+            ),
+        })?;
     }
     let standing = Standing {
         target: Server::Outside {
@@ -126,6 +142,10 @@ pub(super) async fn enter(
         literal: Arc::default(),
         folder,
     })
+}
+
+fn unavailable(what: &str, why: &dyn std::fmt::Display) -> EnvironmentError {
+    EnvironmentError::Unavailable(format!("{what}: {why}"))
 }
 
 async fn rows(
@@ -167,7 +187,15 @@ async fn rows(
             "--database {url}: the database of a server that runs already is a mysql:// URL"
         )));
     }
-    let database = Database::start(choice, "", Path::new(""), 0, &|_| {}).await?;
+    let database = Database::start(choice, "", Path::new(""), 0, &|_| {}).await;
+    let database = database.map_err(|error| match error {
+        // Where it was said matters more than how.
+        EnvironmentError::Unavailable(why) if !given => {
+            let why = why.strip_prefix("--database ").unwrap_or(&why);
+            unavailable(checks::ROWS, &why)
+        }
+        other => other,
+    })?;
     let store = database
         .shared(0)
         .await
@@ -176,7 +204,7 @@ async fn rows(
     Ok((Some(database), store, name))
 }
 
-fn mirror(outside: &Outside, folder: &Path) -> Result<Option<Mirror>, EnvironmentError> {
+fn far_maildirs(outside: &Outside, folder: &Path) -> Result<Option<Mirror>, EnvironmentError> {
     let Some(maildirs) = &outside.maildirs else {
         return Ok(None);
     };
@@ -264,32 +292,9 @@ fn facts(
             domains,
             pace: (!options.intrusive).then(|| Arc::new(Pace::new(POLITE_PACE))),
         }),
-        secrets: secrets(&outside.rows),
+        secrets: Secrets::of(options),
         foreign,
     }
-}
-
-/// A password, and what AUTH makes of it.
-fn secrets(rows: &Rows) -> Vec<Secret> {
-    let Rows::Account(Account {
-        address, password, ..
-    }) = rows
-    else {
-        return Vec::new();
-    };
-    let password = &password.0;
-    let base64 = |text: String| Base64::encode_string(text.as_bytes());
-    let forms = [
-        base64(format!("\0{address}\0{password}")),
-        base64(format!("{address}\0{address}\0{password}")),
-        base64(password.clone()),
-        password.clone(),
-    ];
-    forms
-        .into_iter()
-        .filter(|form| !form.is_empty())
-        .map(Secret)
-        .collect()
 }
 
 fn notes(options: &Options, outside: &Outside, say: &(dyn Fn(String) + Sync)) {
@@ -300,6 +305,9 @@ fn notes(options: &Options, outside: &Outside, say: &(dyn Fn(String) + Sync)) {
             "polite: {POLITE_JOBS} cases at once, {} connections a second, and nothing that clients are banned for (--intrusive opens the rest)",
             1000 / POLITE_PACE.as_millis()
         ));
+    }
+    if outside.maildirs.is_none() {
+        say("no message is followed to its end: that needs maildir".to_owned());
     }
     if matches!(outside.trust, crate::wire::Trust::Any) {
         say("any certificate is taken for the server's".to_owned());
@@ -327,7 +335,7 @@ pub(super) async fn leave(run: &Run) {
         (None, Some(root)) if store.knows_names() => {
             let _ = super::world::remove(&root.join(domain)).await;
         }
-        (Some(mirror), _) => {
+        (Some(mirror), _) if run.account().is_some() => {
             let local = run.canary.split('@').next().unwrap_or_default();
             let token = format!("{TOKEN_FIELD}: {}-", run.tokens);
             let _ = mirror.remove_with(domain, local, &token).await;

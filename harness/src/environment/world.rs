@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::database::Store;
 use super::disk::Disks;
 use super::gate::Gate;
+use super::mirror::MADE_UP;
 use super::names::Names;
 use super::run::Run;
 use super::sink::Sink;
@@ -58,19 +59,22 @@ impl World {
         if let Some(manners) = &mut facts.manners {
             let all = self.own_names.all();
             let named = if next_hops { &all[..] } else { &all[..1] };
-            manners
-                .domains
-                .extend(named.iter().map(|&name| name.to_owned()));
-            if next_hops {
-                let below = [
-                    "mail", "nomx", "nohost", "nxdomain", "nullmx", "twomx", "deadmx",
-                ];
-                let foreign = all[1..].iter();
-                let below = foreign.flat_map(|name| below.map(|label| format!("{label}.{name}")));
-                manners.domains.extend(below);
+            let mine = format!(".{}.test", self.run.id);
+            for name in named {
+                manners.domains.push((*name).to_owned());
+                // Names that this run made up; the tutorial's belong to somebody.
+                if name.ends_with(&mine) {
+                    manners.domains.push(format!(".{name}"));
+                }
             }
         }
         facts
+    }
+
+    /// Whether the target has this capability.
+    pub fn can(&self, word: &str) -> bool {
+        let capabilities = &self.standing.facts.capabilities;
+        capabilities.iter().any(|has| has == word)
     }
 
     /// Looks anew at Maildirs that are far away.
@@ -316,7 +320,9 @@ impl World {
             failures.extend(mirror.remove(&names).await.err());
         } else if let Some(root) = &self.standing.facts.maildir_root {
             for name in self.own_names.all() {
-                failures.extend(remove(&root.join(name)).await.err());
+                for folder in folders(root, name) {
+                    failures.extend(remove(&folder).await.err());
+                }
             }
         }
         if failures.is_empty() {
@@ -325,6 +331,18 @@ impl World {
             Err(failures.join("; "))
         }
     }
+}
+
+/// The folder of a domain, and those of names below it.
+fn folders(root: &Path, domain: &str) -> Vec<PathBuf> {
+    let below = format!(".{domain}");
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name == domain || (domain.ends_with(MADE_UP) && name.ends_with(&below))
+    });
+    named.map(|entry| entry.path()).collect()
 }
 
 /// Removes a folder; one that was never made is no failure.

@@ -10,6 +10,11 @@ const REPEATS: u32 = 10;
 const OCTETS: usize = 1_000_000;
 const CONNECTIONS: usize = 10;
 
+/// Of so few replies each is one that the case is about.
+const FEW: usize = 4;
+/// The login of an account that is there.
+const RIGHT: &str = "(address@$domain mypassword)";
+
 /// The words, and why they are not polite.
 pub const IMPOLITE: [(&str, &str); 9] = [
     ("slow", "it holds a connection for long"),
@@ -57,7 +62,7 @@ impl Case {
             StepKind::Repeat(times, _) => ("repeat N", *times > REPEATS),
             StepKind::Message(message) => ("message N bytes", message.size > Some(OCTETS)),
             StepKind::Crowd { .. } => ("crowd", true),
-            StepKind::Reply(reply) => ("S: 421 or 535", bans(reply)),
+            StepKind::Reply(reply) => ("S: 421 or 535", self.bans(reply)),
             StepKind::SinkAnswers { reply, .. } => {
                 let hangs = reply.as_ref().is_some_and(|reply| {
                     let raw = reply.raw.trim();
@@ -94,16 +99,50 @@ impl Case {
         };
         impolite.then_some(word)
     }
-}
 
-/// A refused login, or a client that is thrown out.
-fn bans(reply: &Reply) -> bool {
-    reply.patterns.iter().any(|pattern| match pattern {
-        ReplyPattern::Code { digits, .. } => {
-            *digits == [Some(4), Some(2), Some(1)] || *digits == [Some(5), Some(3), Some(5)]
-        }
-        _ => false,
-    })
+    /// Whether a reply tells of a refused login, or of a client that is thrown out: where no login is
+    /// tried none is refused, and a reply that is one of many is not what the case is about unless
+    /// it asks for it.
+    fn bans(&self, reply: &Reply) -> bool {
+        reply.patterns.iter().any(|pattern| match pattern {
+            ReplyPattern::Code { digits, .. } => match digits {
+                [Some(5), Some(3), Some(5)] => self.guesses(),
+                [Some(4), Some(2), Some(1)] => reply.patterns.len() <= FEW,
+                _ => false,
+            },
+            _ => false,
+        })
+    }
+
+    /// Whether it tries a login that may be refused: by a password that is wrong, or a name that is.
+    fn guesses(&self) -> bool {
+        let texts = all_steps(&self.scenario.steps).flat_map(|step| match &step.kind {
+            StepKind::Client(text) => vec![text.raw.as_str()],
+            StepKind::Bytes(texts) => texts.iter().map(|text| text.raw.as_str()).collect(),
+            _ => Vec::new(),
+        });
+        let mut texts = texts.map(|text| {
+            // `$command`: the cell of this case.
+            let cell = text
+                .strip_prefix('$')
+                .and_then(|name| self.bindings.get(name));
+            cell.map_or(text, String::as_str)
+        });
+        texts.any(|text| {
+            let begins = |word: &str| {
+                text.get(..word.len())
+                    .is_some_and(|begin| begin.eq_ignore_ascii_case(word))
+            };
+            let right = text.contains(RIGHT) && !text.contains("wrong");
+            let known = [
+                "EHLO ", "HELO ", "MAIL ", "RCPT ", "RSET", "NOOP", "VRFY ", "EXPN ", "HELP",
+            ];
+            let known = known
+                .iter()
+                .chain(&["ETRN ", "STARTTLS", "BDAT ", "DATA", "QUIT", "FROB"]);
+            !right && !known.into_iter().any(|word| begins(word))
+        })
+    }
 }
 
 #[cfg(test)]

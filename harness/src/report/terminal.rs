@@ -1,5 +1,6 @@
 //! What a person sees: progress, each failure with all that is needed to understand it, the sums.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,6 +17,8 @@ use crate::scenario::refs;
 const LOG_LINES: usize = 12;
 /// So many cases that could not be judged for the same reason are named one by one.
 const ALIKE: usize = 3;
+/// How the reason of a case begins whose target lacks something.
+const NEEDS: &str = "needs ";
 
 /// How to show it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,7 +40,18 @@ pub struct Terminal<W> {
     cases: usize,
     done: usize,
     summary: Summary,
-    unable: Vec<(String, String)>,
+    /// Cases of which not everything could be judged: state, name, reason.
+    unable: Vec<(&'static str, String, String)>,
+    /// What the target cannot do: reason, and how many cases wait for it.
+    lacking: BTreeMap<String, Lacking>,
+}
+
+/// Cases that one reason keeps from being judged.
+#[derive(Debug, Default)]
+struct Lacking {
+    cases: usize,
+    /// Those that wait for nothing else.
+    alone: usize,
 }
 
 impl<W: Write> Terminal<W> {
@@ -51,6 +65,7 @@ impl<W: Write> Terminal<W> {
             done: 0,
             summary: Summary::default(),
             unable: Vec::new(),
+            lacking: BTreeMap::new(),
         }
     }
 
@@ -91,7 +106,7 @@ impl<W: Write> Terminal<W> {
             if case.is_broken() {
                 return bar.suspend(|| self.failures(case));
             }
-        } else {
+        } else if state != UNSUPPORTED || self.look.verbose {
             let width = self.cases.to_string().len();
             let ms = case.took.as_millis();
             writeln!(
@@ -101,8 +116,10 @@ impl<W: Write> Terminal<W> {
             )?;
         }
         if let Some(reason) = &case.blocked {
-            self.unable
-                .push((format!("{state} {}", case.name), reason.clone()));
+            if state == UNSUPPORTED {
+                self.lacks(reason);
+            }
+            self.unable.push((state, case.name.clone(), reason.clone()));
         }
         if case.is_broken() {
             self.failures(case)?;
@@ -111,6 +128,49 @@ impl<W: Write> Terminal<W> {
             self.remarks(case)?;
         }
         Ok(())
+    }
+
+    /// A case that needs several things waits for each of them.
+    fn lacks(&mut self, reason: &str) {
+        let words: Vec<String> = match reason.strip_prefix(NEEDS) {
+            Some(words) => words
+                .split(", ")
+                .map(|word| format!("{NEEDS}{word}"))
+                .collect(),
+            None => vec![reason.to_owned()],
+        };
+        let alone = usize::from(words.len() == 1);
+        for word in words {
+            let lacking = self.lacking.entry(word).or_default();
+            lacking.cases += 1;
+            lacking.alone += alone;
+        }
+    }
+
+    fn unsupported(&mut self) -> std::io::Result<()> {
+        let many = self
+            .unable
+            .iter()
+            .filter(|(state, ..)| *state == UNSUPPORTED);
+        let many = many.count();
+        if many == 0 {
+            return Ok(());
+        }
+        let plural = if many == 1 { "case" } else { "cases" };
+        writeln!(
+            self.to,
+            "{UNSUPPORTED} in {many} {plural}; a case may wait for several of these (--verbose names them all):"
+        )?;
+        let mut all: Vec<(&String, &Lacking)> = self.lacking.iter().collect();
+        all.sort_by_key(|(_, lacking)| std::cmp::Reverse(lacking.cases));
+        for (reason, lacking) in all {
+            let alone = match lacking.alone {
+                alone if alone == lacking.cases || many == 1 => String::new(),
+                alone => format!(" ({alone} for nothing else)"),
+            };
+            writeln!(self.to, "{:>6} {reason}{alone}", lacking.cases)?;
+        }
+        writeln!(self.to)
     }
 
     fn remarks(&mut self, case: &CaseResult) -> std::io::Result<()> {
@@ -199,20 +259,25 @@ impl<W: Write> Terminal<W> {
         writeln!(self.to)?;
         // Many for one reason are one line, unless all of them are asked for.
         let mut told: Vec<&str> = Vec::new();
-        for (who, why) in &self.unable {
-            let alike = self.unable.iter().filter(|(_, other)| other == why).count();
+        let shown = |state: &str| state != UNSUPPORTED || self.look.verbose;
+        for (state, name, why) in self.unable.iter().filter(|(state, ..)| shown(state)) {
+            let alike = self
+                .unable
+                .iter()
+                .filter(|(.., other)| other == why)
+                .count();
             if alike <= ALIKE || self.look.verbose {
-                writeln!(self.to, "{who}: {why}")?;
+                writeln!(self.to, "{state} {name}: {why}")?;
             } else if !told.contains(&why.as_str()) {
                 told.push(why);
-                let state = who.split(' ').next().unwrap_or_default();
                 writeln!(self.to, "{state} {alike} cases: {why}")?;
             }
         }
-        if !self.unable.is_empty() {
+        if self.unable.iter().any(|(state, ..)| shown(state)) {
             writeln!(self.to)?;
         }
-        let counts = |summary: &std::collections::BTreeMap<Verdict, usize>| {
+        self.unsupported()?;
+        let counts = |summary: &BTreeMap<Verdict, usize>| {
             let words: Vec<String> = Verdict::ALL
                 .iter()
                 .filter_map(|verdict| {
@@ -244,6 +309,9 @@ impl<W: Write> Terminal<W> {
     }
 }
 
+/// The word for a case of which something cannot be judged.
+const UNSUPPORTED: &str = "unsupported";
+
 /// The worst of a case, in a word.
 fn state(case: &CaseResult) -> &'static str {
     let has = |verdict: Verdict| case.clauses.iter().any(|clause| clause.verdict == verdict);
@@ -256,7 +324,7 @@ fn state(case: &CaseResult) -> &'static str {
     } else if has(Verdict::Unreached) {
         "unreached"
     } else if has(Verdict::Unsupported) {
-        "unsupported"
+        UNSUPPORTED
     } else if has(Verdict::Declined) {
         "declined"
     } else if has(Verdict::Noted) {

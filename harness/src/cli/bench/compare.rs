@@ -60,7 +60,7 @@ pub(super) async fn compare(file: &Path, bench: &Bench) -> Ended {
     }
     raise_file_limit();
     let folder = RunFolder::new(false).map_err(|error| unable(error.to_string()))?;
-    let image = &bench.database_image;
+    let image = &bench.image.database_image;
     let database =
         Database::start(choice, image, folder.path(), 0, &|fact| complain(&fact)).await?;
     let small = stored(&database, SMALL).await.map_err(unable)?;

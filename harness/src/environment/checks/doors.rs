@@ -211,7 +211,10 @@ fn certificate(outside: &Outside, place: &Place, shook: Result<(), String>) -> F
         Ok(()) if outside.trust == Trust::Any => open(key, "any certificate is taken"),
         Ok(()) => fits(key, format!("the certificate of {place} is one for {name}")),
         Err(why) => {
-            let advice = if why.contains("UnknownIssuer") || why.contains("CaUsedAsEndEntity") {
+            let advice = if ["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"]
+                .iter()
+                .any(|word| why.contains(word))
+            {
                 "name its authority's file, or \"any\" (--certificates on the command line)"
             } else if why.contains("NotValidForName") || why.contains("not valid for") {
                 "say which name is in it: [listen] name = \"…\""

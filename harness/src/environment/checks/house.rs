@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Finding, fits, found, open};
+use super::{Finding, ROWS, SEED, fits, found, open, wrong};
 use crate::driver::Journal;
 use crate::driver::canary::POLL;
 use crate::driver::connection::{Connection, Peer};
@@ -28,10 +28,14 @@ pub(in crate::environment) async fn house(run: &Run) -> Vec<Finding> {
         let rows = seen(run).await;
         let known = rows.is_ok();
         let key = match &run.shared.store {
-            Store::Seeded(_) => "database.seed",
-            _ => "database",
+            Store::Seeded(_) => SEED,
+            _ => ROWS,
         };
-        findings.push(found(key, rows));
+        findings.push(match rows {
+            Ok((true, what)) => fits(key, what),
+            Ok((false, what)) => open(key, what),
+            Err(why) => wrong(key, why),
+        });
         if !known {
             findings.push(open("maildirs", "the server does not see the rows"));
         } else if has(facts, "maildir") {
@@ -98,7 +102,18 @@ async fn connected<'a>(
     source: IpAddr,
     journal: &'a Journal,
 ) -> Result<Connection<'a>, String> {
-    let (address, entry) = facts.way_in();
+    let (_, entry) = facts.way_in();
+    entered(facts, source, entry, journal).await
+}
+
+/// By this way in, at the server's usual port.
+async fn entered<'a>(
+    facts: &TargetFacts,
+    source: IpAddr,
+    entry: Entry,
+    journal: &'a Journal,
+) -> Result<Connection<'a>, String> {
+    let (address, _) = facts.way_in();
     let peer = Peer::new(facts.clone(), source, address, entry);
     let mut connection = Connection::open(peer, 0, journal).await?;
     connection
@@ -107,24 +122,43 @@ async fn connected<'a>(
     Ok(connection)
 }
 
-/// Does the server see a row that was just written?
-async fn seen(run: &Run) -> Result<String, String> {
+/// Does the server see a row that was just written? `false`: that cannot be told by its replies.
+async fn seen(run: &Run) -> Result<(bool, String), String> {
     let facts = &run.shared.facts;
+    let name = &run.database_name;
+    if !matches!(run.shared.store, Store::Seeded(_)) {
+        let read = format!("SELECT email FROM users WHERE email = '{}'", run.canary);
+        if run.shared.store.count(&read).await? != 1 {
+            return Err(format!(
+                "{name}: a row that was written there is not there when it is read"
+            ));
+        }
+    }
     let journal = Journal::new(Duration::from_mins(1));
     let mut connection = connected(facts, facts.stranger, &journal).await?;
     connection.ask("MAIL FROM:<>", 250).await?;
     let rcpt = format!("RCPT TO:<{}>", run.canary);
     match connection.ask(&rcpt, 250).await {
         Ok(_) => {
+            // A name that nobody wrote: who takes this one, too, has not looked.
+            let other = format!("RCPT TO:<nobody@unwritten.{}.test>", run.id);
+            let taken = connection.ask(&other, 250).await.is_ok();
             connection.close().await;
-            Ok(format!(
-                "{}: the server sees what is written there",
-                run.database_name
+            if taken {
+                return Ok((
+                    false,
+                    format!(
+                        "{name}: the server takes mail for names that nobody wrote as well, so whether it sees the rows is not known"
+                    ),
+                ));
+            }
+            Ok((
+                true,
+                format!("{name}: the server sees what is written there"),
             ))
         }
         Err(why) => Err(format!(
-            "{}: the server does not see a row that was written there ({why}): is it the database that it asks?",
-            run.database_name
+            "{name}: the server does not see a row that was written there ({why}): is it the database that it asks?"
         )),
     }
 }
@@ -194,7 +228,7 @@ async fn send(facts: &TargetFacts, from: IpAddr, to: &str, token: &str) -> Resul
 /// The account's login, within TLS where that is offered.
 async fn login(facts: &TargetFacts, user: &str, password: &str) -> Result<String, String> {
     let journal = Journal::new(Duration::from_mins(1));
-    let (address, entry) = facts.way_in();
+    let (_, entry) = facts.way_in();
     let ways = if entry == Entry::Smtps {
         vec![Entry::Smtps]
     } else {
@@ -202,12 +236,8 @@ async fn login(facts: &TargetFacts, user: &str, password: &str) -> Result<String
     };
     let mut said = String::new();
     for entry in ways {
-        let peer = Peer::new(facts.clone(), facts.stranger, address, entry);
         let tried = async {
-            let mut connection = Connection::open(peer, 0, &journal).await?;
-            connection
-                .greet(&format!("client.{}", facts.foreign[0]))
-                .await?;
+            let mut connection = entered(facts, facts.stranger, entry, &journal).await?;
             connection.authenticate(user, password).await?;
             connection.close().await;
             Ok::<(), String>(())

@@ -68,6 +68,12 @@ impl Url {
         })
     }
 
+    /// Its password, which is shown nowhere.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
     fn shown(&self) -> String {
         format!(
             "mysql://{}:***@{}:{}/{}",
