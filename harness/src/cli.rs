@@ -181,7 +181,7 @@ struct Run {
     /// Only list the cases
     #[arg(long)]
     list: bool,
-    /// Also say what was declined or noted
+    /// Also say what was declined or noted, and all that is unsupported
     #[arg(long, short)]
     verbose: bool,
 }
@@ -264,7 +264,7 @@ struct Image {
 /// Where scenarios and their register come from.
 #[derive(Debug, Clone, Args)]
 struct Folder {
-    /// A folder of scenarios and their register instead of those in this binary
+    /// A folder of scenarios instead of those in this binary
     #[arg(long, value_name = "DIR")]
     scenarios: Option<PathBuf>,
 }

@@ -183,7 +183,7 @@ impl Environment {
         say: &(dyn Fn(String) + Sync),
     ) -> Result<Vec<checks::Finding>, EnvironmentError> {
         let secrets = Secrets::of(options);
-        let findings = Self::look(options, say)
+        let findings = Box::pin(Self::look(options, say))
             .await
             .map_err(|error| secrets.hidden_in(error))?;
         Ok(findings

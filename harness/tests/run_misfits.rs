@@ -62,22 +62,20 @@ fn imap() -> String {
     address
 }
 
-/// What is said of this description, with what differs from run to run taken out.
-fn told(
-    theirs: &Theirs,
-    what: &str,
-    change: &(&str, &str),
-    capabilities: &str,
-    rows: &str,
-) -> String {
-    let far = if change.0 == "command" { change.1 } else { "" };
-    let text = theirs.description(capabilities, rows, far);
-    if change.0 != "command" {
-        assert!(text.contains(change.0), "{what}: {text}");
-    }
-    let text = match change.0 {
-        "command" => text,
-        from => text.replace(from, change.1),
+/// What is said of a row's description, with what differs from run to run taken out.
+fn told(theirs: &Theirs, row: &[String]) -> String {
+    let [what, from, to, capability, how] = row else {
+        unreachable!("{row:?}");
+    };
+    let capabilities = match capability.as_str() {
+        "" => String::new(),
+        word => format!("\"{word}\""),
+    };
+    let text = theirs.description(&capabilities, rows(how), "");
+    assert!(text.contains(from.as_str()), "{what}: {text}");
+    let text = match from.as_str() {
+        "" => text,
+        from => text.replace(from, to),
     };
     // Several are told at once.
     let file = theirs.path(&format!("{}.toml", what.replace(' ', "-")));
@@ -129,176 +127,85 @@ fn steady(theirs: &Theirs, line: &str) -> String {
     out.trim_end().to_owned()
 }
 
+/// What; what is changed in a description that fits, and into what; capabilities; how rows come there.
+const MISFITS: &str = r#"
+a port at which nobody listens       | "SMTP"  | "127.0.0.1:1"       |          | account
+a host that there is not             | "SMTP"  | "nosuch.invalid:25" |          | account
+a port of TLS as port 25             | "SMTP"  | "SMTPS"             |          | account
+a port in clear as port 465          | "SMTPS" | "SMTP"              |          | account
+another protocol                     | "SMTP"  | "IMAP"              |          | account
+another authority                    | ca.pem  | other.pem           |          | account
+public authorities                   | ca.pem  | public              |          | account
+another name in the certificate      | server.domain.com | other.example |      | account
+a wrong password                     | mypassword | yourpassword     |          | account
+no such account                      | address@ | nobody@            |          | account
+a database that refuses              |         |                     | database | refused
+a seeding command that fails         |         |                     |          | failing
+a seeding command that is not there  |         |                     |          | absent
+a seed that the server does not see  |         |                     |          | nowhere
+Maildirs of another server           | VMAIL   | ELSEWHERE           | maildir  | account
+Maildirs that are not there          | VMAIL   | /no/such/folder     | maildir  | account
+Maildirs that no command reaches     | owner = | command = ["/no/such/ssh"] # | maildir | account
+another port of next hops            | port = HOPS | port = 20001    | sink     | account
+a name server that is not asked      | NAMES   | 127.0.0.77:20053    | sink     | account
+a name server of another machine     | NAMES   | 192.0.2.53:53       | sink     | account
+a stranger as neighbour              | 127.0.0.2 | 127.0.0.4         |          | account
+an address of another machine        | 127.0.0.3 | 192.0.2.3         |          | account
+a log that is not there              | /log"   | /no-log"            |          | account
+"#;
+
+fn rows(word: &str) -> &'static str {
+    match word {
+        "account" => ACCOUNT,
+        "nowhere" => NOWHERE,
+        "refused" => "[database]\nurl = \"mysql://me:secret@127.0.0.1:1/mail\"",
+        "failing" => {
+            "[database]\nseed = [\"sh\", \"-c\", \"cat > /dev/null; echo no such host >&2; exit 3\"]"
+        }
+        "absent" => "[database]\nseed = [\"/no/such/program\"]",
+        other => unreachable!("{other}"),
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_named_in_one_line_before_the_first_case() {
     let theirs = Theirs::start(tables);
     let elsewhere = TempDir::new().unwrap();
     let elsewhere = elsewhere.path().display().to_string();
-    let smtp = format!("smtp = \"{}\"", theirs.smtp);
-    let (at_smtp, at_smtps) = (theirs.smtp.to_string(), theirs.smtps.to_string());
-    let imap = imap();
-    let imap_line = format!("smtp = \"{imap}\"");
-    let vmail = theirs.path("vmail").display().to_string();
-    let hops = format!("port = {}", theirs.next_hop_port);
-    let name_server = format!("name_server = \"{}\"", theirs.name_server);
+    let (imap, vmail) = (imap(), theirs.path("vmail").display().to_string());
     let (_, stranger) = certificate();
     std::fs::write(theirs.path("other.pem"), stranger).unwrap();
-    let refused = "[database]\nurl = \"mysql://me:secret@127.0.0.1:1/mail\"";
-    let failing =
-        "[database]\nseed = [\"sh\", \"-c\", \"cat > /dev/null; echo no such host >&2; exit 3\"]";
-    let absent = "[database]\nseed = [\"/no/such/program\"]";
-    let sees = "\"maildir\"";
-    let hands = "\"sink\"";
-    let seed = "name = \"server.domain.com\"";
-    // What, what is changed in a description that fits, capabilities, and how rows come there.
-    let table: Vec<(&str, (&str, &str), &str, &str)> = vec![
-        (
-            "a port at which nobody listens",
-            (&smtp, "smtp = \"127.0.0.1:1\""),
-            "",
-            ACCOUNT,
-        ),
-        (
-            "a host that there is not",
-            (&smtp, "smtp = \"nosuch.invalid:25\""),
-            "",
-            ACCOUNT,
-        ),
-        (
-            "a port of TLS as port 25",
-            (&at_smtp, &at_smtps),
-            "",
-            ACCOUNT,
-        ),
-        (
-            "a port in clear as port 465",
-            (&at_smtps, &at_smtp),
-            "",
-            ACCOUNT,
-        ),
-        ("another protocol", (&smtp, &imap_line), "", ACCOUNT),
-        (
-            "another authority",
-            ("\"ca.pem\"", "\"other.pem\""),
-            "",
-            ACCOUNT,
-        ),
-        (
-            "public authorities",
-            ("\"ca.pem\"", "\"public\""),
-            "",
-            ACCOUNT,
-        ),
-        (
-            "another name in the certificate",
-            (seed, "name = \"other.example\""),
-            "",
-            ACCOUNT,
-        ),
-        (
-            "a wrong password",
-            ("\"mypassword\"", "\"yourpassword\""),
-            "",
-            ACCOUNT,
-        ),
-        (
-            "no such account",
-            ("\"address@mydomain.com\"", "\"nobody@mydomain.com\""),
-            "",
-            ACCOUNT,
-        ),
-        (
-            "a database that refuses",
-            (seed, seed),
-            "\"database\"",
-            refused,
-        ),
-        ("a seeding command that fails", (seed, seed), "", failing),
-        (
-            "a seeding command that is not there",
-            (seed, seed),
-            "",
-            absent,
-        ),
-        (
-            "a seed that the server does not see",
-            (seed, seed),
-            "",
-            NOWHERE,
-        ),
-        (
-            "Maildirs of another server",
-            (&vmail, &elsewhere),
-            sees,
-            ACCOUNT,
-        ),
-        (
-            "Maildirs that are not there",
-            (&vmail, "/no/such/folder"),
-            sees,
-            ACCOUNT,
-        ),
-        (
-            "Maildirs that no command reaches",
-            ("command", "command = [\"/no/such/ssh\"]"),
-            sees,
-            ACCOUNT,
-        ),
-        (
-            "another port of next hops",
-            (&hops, "port = 20001"),
-            hands,
-            ACCOUNT,
-        ),
-        (
-            "a name server that is not asked",
-            (&name_server, "name_server = \"127.0.0.77:20053\""),
-            hands,
-            ACCOUNT,
-        ),
-        (
-            "a name server of another machine",
-            (&name_server, "name_server = \"192.0.2.53:53\""),
-            hands,
-            ACCOUNT,
-        ),
-        (
-            "a stranger as neighbour",
-            ("\"127.0.0.2\"", "\"127.0.0.4\""),
-            "",
-            ACCOUNT,
-        ),
-        (
-            "an address of another machine",
-            ("\"127.0.0.3\"", "\"192.0.2.3\""),
-            "",
-            ACCOUNT,
-        ),
-        (
-            "a log that is not there",
-            ("/log\"", "/no-log\""),
-            "",
-            ACCOUNT,
-        ),
-    ];
+    let here = |text: &str| {
+        text.replace("SMTPS", &theirs.smtps.to_string())
+            .replace("SMTP", &theirs.smtp.to_string())
+            .replace("IMAP", &imap)
+            .replace("VMAIL", &vmail)
+            .replace("ELSEWHERE", &elsewhere)
+            .replace("HOPS", &theirs.next_hop_port.to_string())
+            .replace("NAMES", &theirs.name_server.to_string())
+    };
+    let table: Vec<Vec<String>> = MISFITS
+        .trim()
+        .lines()
+        .map(|line| line.split('|').map(|cell| here(cell.trim())).collect())
+        .collect();
     let lines: Vec<String> = std::thread::scope(|scope| {
-        let tell = |(what, change, capabilities, rows)| {
-            let theirs = &theirs;
-            scope.spawn(move || told(theirs, what, &change, capabilities, rows))
+        let tell = |row: &Vec<String>| {
+            let (theirs, row) = (&theirs, row.clone());
+            scope.spawn(move || told(theirs, &row))
         };
-        let all: Vec<_> = table.iter().copied().map(tell).collect();
+        let all: Vec<_> = table.iter().map(tell).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
     let mut text = String::new();
-    for ((what, ..), line) in table.iter().zip(&lines) {
-        let _ = writeln!(text, "{what}\n    {line}");
+    for (row, line) in table.iter().zip(&lines) {
+        let _ = writeln!(text, "{}\n    {line}", row[0]);
     }
     let (identity, authority) = expired();
     let late = Theirs::with(tables, &identity);
     std::fs::write(late.path("ca.pem"), authority).unwrap();
-    let what = "a certificate whose time is over";
-    let line = told(&late, what, &(seed, seed), "", ACCOUNT);
-    let _ = writeln!(text, "{what}\n    {line}");
+    let row = ["a certificate whose time is over", "", "", "", "account"].map(str::to_owned);
+    let _ = writeln!(text, "{}\n    {}", row[0], told(&late, &row));
     assert!(
         !text.contains("secret") && !text.contains("yourpassword"),
         "{text}"

@@ -60,11 +60,11 @@ fn is_hidden(what: &str, text: &str) {
 /// Where a user may write a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Given {
-    InUrl,
-    InFile,
-    InVariable,
-    InDescription,
-    InDescribedVariable,
+    Url,
+    File,
+    Variable,
+    Description,
+    DescribedVariable,
 }
 
 /// A run on the server, with every report; the reports' texts.
@@ -77,16 +77,16 @@ fn run(fake: &Fake, given: Given, folder: &Path) -> (Output, Vec<(&'static str, 
     let url = |login: &str| format!("smtp://{login}@{}", fake.address);
     let mut words = vec!["run".to_owned()];
     match given {
-        Given::InUrl => words.push(url(&format!("me%40mail.example:{WRITTEN}"))),
-        Given::InFile => words.extend([
+        Given::Url => words.push(url(&format!("me%40mail.example:{WRITTEN}"))),
+        Given::File => words.extend([
             url("me%40mail.example"),
             "--password-file".to_owned(),
             at("secret"),
         ]),
-        Given::InVariable => words.push(url("me%40mail.example")),
-        Given::InDescription | Given::InDescribedVariable => {
+        Given::Variable => words.push(url("me%40mail.example")),
+        Given::Description | Given::DescribedVariable => {
             let word = match given {
-                Given::InDescription => "{ file = \"secret\" }",
+                Given::Description => "{ file = \"secret\" }",
                 _ => "{ env = \"VMAILSPEC_PASSWORD\" }",
             };
             let text = format!(
@@ -107,7 +107,7 @@ fn run(fake: &Fake, given: Given, folder: &Path) -> (Output, Vec<(&'static str, 
     words.extend(["--intrusive".to_owned(), "--verbose".to_owned()]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut command = command(&words);
-    if matches!(given, Given::InVariable | Given::InDescribedVariable) {
+    if matches!(given, Given::Variable | Given::DescribedVariable) {
         command.env("VMAILSPEC_PASSWORD", PASSWORD);
     }
     let output = command.output().unwrap();
@@ -119,11 +119,11 @@ fn run(fake: &Fake, given: Given, folder: &Path) -> (Output, Vec<(&'static str, 
 }
 
 #[rstest]
-#[case(Given::InUrl)]
-#[case(Given::InFile)]
-#[case(Given::InVariable)]
-#[case(Given::InDescription)]
-#[case(Given::InDescribedVariable)]
+#[case(Given::Url)]
+#[case(Given::File)]
+#[case(Given::Variable)]
+#[case(Given::Description)]
+#[case(Given::DescribedVariable)]
 fn a_server_that_says_the_password_back_does_not_bring_it_into_a_report(#[case] given: Given) {
     let folder = TempDir::new().unwrap();
     let log = folder.path().join("log");
@@ -144,7 +144,7 @@ fn a_server_that_says_the_password_back_does_not_bring_it_into_a_report(#[case] 
         assert!(tells, "{report}: {text}");
         is_hidden(report, text);
     }
-    if given == Given::InDescription {
+    if given == Given::Description {
         assert!(text.contains("The server's log"), "{text}");
     }
 }
@@ -153,7 +153,7 @@ fn a_server_that_says_the_password_back_does_not_bring_it_into_a_report(#[case] 
 fn a_login_that_is_refused_by_the_checks_is_told_without_the_password() {
     let folder = TempDir::new().unwrap();
     let fake = Fake::start(Kind::SaysBack { logins: 0 });
-    let (output, _) = run(&fake, Given::InUrl, folder.path());
+    let (output, _) = run(&fake, Given::Url, folder.path());
     let text = said(&output);
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains("cannot log in"), "{text}");

@@ -59,7 +59,7 @@ impl Secrets {
         if self.0.is_empty() {
             return text;
         }
-        let mut text = self.hidden_in_base64(text);
+        let mut text = self.hidden_in_base64(&text);
         for Secret(secret) in &self.0 {
             if text.contains(secret.as_str()) {
                 text = text.replace(secret.as_str(), HIDDEN);
@@ -77,9 +77,9 @@ impl Secrets {
         }
     }
 
-    fn hidden_in_base64(&self, text: String) -> String {
+    fn hidden_in_base64(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
-        let mut rest = text.as_str();
+        let mut rest = text;
         let inside = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
         while let Some(start) = rest.find(inside) {
             let (before, from) = rest.split_at(start);

@@ -176,6 +176,15 @@ mod tests {
         "sql DELETE FROM users WHERE id = $port\nC: NOOP\nS: 250",
         Some("$port")
     )]
+    #[case("C: NOOP\nS: 250 | 535", None)]
+    #[case("C: AUTH PLAIN $plain(address@$domain mypassword)\nS: 235 | 535", None)]
+    #[case(
+        "C: AUTH PLAIN $plain(address@$domain wrong)\nS: 535",
+        Some("S: 421 or 535")
+    )]
+    #[case("C: AUTH LOGIN\nS: 334 | 535", Some("S: 421 or 535"))]
+    #[case("C: NOOP\nS: 421", Some("S: 421 or 535"))]
+    #[case("C: NOOP\nS: 250 | 450 | 451 | 500 | 421", None)]
     fn a_word_is_polite_or_not(#[case] steps: &str, #[case] word: Option<&str>) {
         let text = format!(
             "title   Manners\ncases   how    other\n        hangs  x\nneeds   database maildir sink own-target disk\n\n{steps}\n\nMUST    a.b   rfc5321#4.1   something\nC: NOOP\nS: 250\n"
