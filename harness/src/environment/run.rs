@@ -117,8 +117,7 @@ impl Run {
         }
         let choice = Choice::parse(&options.database)?;
         let mut description = options.target.clone();
-        let mut main_cf = description.main_cf.clone();
-        main_cf.extend(wrong_lines(&options.wrong)?);
+        let main_cf = [description.main_cf.clone(), wrong_lines(&options.wrong)?].concat();
         preflight()?;
         let unavailable = |what: &str, why: &dyn std::fmt::Display| {
             EnvironmentError::Unavailable(format!("{what}: {why}"))
