@@ -151,7 +151,8 @@ fn a_change_of_source_is_a_switch_that_the_copy_alone_has() {
         "let a = one();\nthree();\nfour();\nx\n".to_owned(),
     )]);
     wrong_source::apply("no", &changes, &mut files).unwrap();
-    let switch = "vmaild_protocol::wrong(\"no\")";
+    let server = "vmaild_protocol";
+    let switch = format!("{server}::wrong(\"no\")");
     assert_eq!(
         files["server/a.rs"],
         format!(

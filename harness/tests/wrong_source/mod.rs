@@ -158,11 +158,7 @@ pub fn wrong(name: &str) -> bool {
 }
 ";
 /// The harness starts its own program, whose first word is `serve`.
-const MAIN: &str = "fn main() -> std::process::ExitCode {
-    let words = std::env::args_os().enumerate();
-    vmaild::run(words.filter(|(place, word)| *place != 1 || word != \"serve\").map(|(_, word)| word))
-}
-";
+const MAIN: &str = include_str!("main.txt");
 
 /// Builds the server with all wrong servers in it; returns the program.
 pub(crate) fn build(servers: &[(String, String)]) -> Result<PathBuf, String> {
