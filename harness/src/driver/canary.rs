@@ -23,14 +23,14 @@ pub fn is_canary(content: &[u8]) -> bool {
     token_of(content).is_some_and(|token| token.contains("-canary-"))
 }
 
-/// Mails the canary's mailbox and waits until it is there. The error says why absence cannot be
-/// shown.
+/// Mails the canary's mailbox and waits until it is there: how long it was under way. The error says
+/// why absence cannot be shown.
 pub async fn to_maildir<S: Stage>(
     stage: &S,
     from: Vantage,
     tokens: &Tokens,
     journal: &Journal,
-) -> Result<(), String> {
+) -> Result<Duration, String> {
     let began = Instant::now();
     let token = tokens.canary();
     let mailbox = stage.canary_mailbox();
@@ -47,9 +47,10 @@ pub async fn to_maildir<S: Stage>(
                 // Its work is done; the box stays small for the next. Not ours to remove: no harm.
                 let _ = std::fs::remove_file(&path);
                 journal.note(format!("canary {token} arrived"));
-                overtaken(stage, tokens, journal.limit(OVERTAKEN.max(began.elapsed()))).await;
+                let took = began.elapsed();
+                overtaken(stage, tokens, journal.limit(OVERTAKEN.max(took))).await;
                 journal.shown(began);
-                return Ok(());
+                return Ok(took);
             }
         }
         if Instant::now() >= deadline {
@@ -72,13 +73,13 @@ async fn overtaken<S: Stage>(stage: &S, tokens: &Tokens, limit: Duration) {
     }
 }
 
-/// Mails `canary@domain` as a neighbour and waits until it is at the sink.
+/// Mails `canary@domain` as a neighbour and waits until it is at the sink: how long it was under way.
 pub async fn to_sink<S: Stage>(
     stage: &S,
     domain: &str,
     tokens: &Tokens,
     journal: &Journal,
-) -> Result<(), String> {
+) -> Result<Duration, String> {
     let began = Instant::now();
     let token = tokens.canary();
     let recipient = format!("canary@{domain}");
@@ -91,8 +92,9 @@ pub async fn to_sink<S: Stage>(
             .any(|sunk| token_of(&sunk.content).as_ref() == Some(&token))
         {
             journal.note(format!("canary {token} arrived at the sink"));
-            overtaken(stage, tokens, journal.limit(OVERTAKEN.max(began.elapsed()))).await;
-            return Ok(());
+            let took = began.elapsed();
+            overtaken(stage, tokens, journal.limit(OVERTAKEN.max(took))).await;
+            return Ok(took);
         }
         if Instant::now() >= deadline {
             return Err(format!(

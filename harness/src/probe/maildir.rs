@@ -31,6 +31,7 @@ pub(crate) async fn check<S: Stage>(
         ));
     }
     let mut deadline = look.deadline(within);
+    let mut times = 0;
     loop {
         let began = Instant::now();
         if ours(look, address).await?.len() >= count {
@@ -38,7 +39,7 @@ pub(crate) async fn check<S: Stage>(
         }
         if Instant::now() >= deadline {
             let canary = canary::to_maildir(look.stage, look.from, look.tokens, look.journal);
-            match look.later(Box::pin(canary)).await {
+            match look.later(&mut times, Box::pin(canary)).await {
                 Some(later) => deadline = later,
                 None => return Err(Stop::Missed(wrong_count(look, address, count).await?)),
             }
@@ -57,7 +58,7 @@ pub(crate) async fn check<S: Stage>(
         }
     }
     let canary = if look.evidence {
-        Ok(())
+        Ok(Duration::ZERO)
     } else {
         // A canary on the same way shows that there are no more.
         canary::to_maildir(look.stage, look.from, look.tokens, look.journal).await
@@ -72,7 +73,7 @@ pub(crate) async fn check<S: Stage>(
                 .note(format!("that there are no more is not shown: {why}"));
             Ok(())
         }
-        Ok(()) => Ok(()),
+        Ok(_) => Ok(()),
     }
 }
 

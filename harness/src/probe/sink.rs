@@ -34,13 +34,14 @@ pub(crate) async fn check<S: Stage>(
         return each.try_for_each(|(sunk, detail)| one(look, sunk, detail));
     }
     let mut deadline = look.deadline(within);
+    let mut times = 0;
     loop {
         if ours(look, domain).len() >= count {
             break;
         }
         if Instant::now() >= deadline {
             let canary = canary::to_sink(look.stage, domain, look.tokens, look.journal);
-            match look.later(Box::pin(canary)).await {
+            match look.later(&mut times, Box::pin(canary)).await {
                 Some(later) => deadline = later,
                 None => return Err(Stop::Missed(wrong_count(look, domain, count))),
             }
@@ -72,7 +73,7 @@ pub(crate) async fn check<S: Stage>(
                 .note(format!("that there are no more is not shown: {why}"));
             Ok(())
         }
-        Ok(()) => Ok(()),
+        Ok(_) => Ok(()),
     }
 }
 
