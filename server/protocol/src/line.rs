@@ -56,10 +56,8 @@ impl Input {
 
     /// More octets.
     pub fn feed(&mut self, octets: &[u8]) {
-        if self.consumed > 0 {
-            self.octets.drain(..self.consumed);
-            self.consumed = 0;
-        }
+        self.octets.drain(..self.consumed);
+        self.consumed = 0;
         self.octets.extend_from_slice(octets);
     }
 

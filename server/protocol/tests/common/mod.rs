@@ -116,7 +116,10 @@ impl Client {
             self.actions.push(action.clone());
             match action {
                 Action::Send(octets) => self.replies.feed(&octets),
-                Action::Content(octets) => self.half.extend(octets),
+                Action::Content(octets) => {
+                    assert!(!octets.is_empty(), "a block of content is never empty");
+                    self.half.extend(octets);
+                }
                 Action::Discard => self.half.clear(),
                 Action::StartTls if self.handshakes => self.session.tls_started(),
                 Action::Ask(ask) => {
