@@ -17,7 +17,7 @@ pub trait Stage: Sync {
     fn names(&self) -> &BTreeMap<String, String>;
     /// Facts about the target.
     fn facts(&self) -> TargetFacts;
-    /// Where nobody can look here, of [`SIGHTS`](crate::plan::needs::SIGHTS).
+    /// Where nobody can look here, of [`SIGHTS`].
     fn unseen(&self) -> Vec<&'static str> {
         Vec::new()
     }
