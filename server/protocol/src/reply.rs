@@ -59,12 +59,6 @@ impl Reply {
         self.code / 100 == 3
     }
 
-    /// 4yz: not now.
-    #[must_use]
-    pub fn is_temporary(&self) -> bool {
-        self.code / 100 == 4
-    }
-
     /// 5yz: not at all.
     #[must_use]
     pub fn is_permanent(&self) -> bool {

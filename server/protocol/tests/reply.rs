@@ -77,3 +77,51 @@ fn replies_are_read(#[case] wire: &str, #[case] expected: &[&str]) {
 fn what_is_no_reply_is_an_error(#[case] wire: &str, #[case] error: MalformedReply) {
     assert_eq!(read(wire), Err(error));
 }
+
+/// The first lines of a reply, of so many octets in all, and its last line begun.
+fn unfinished(size: usize) -> Vec<u8> {
+    let line = format!("250-{}\r\n", "x".repeat(494));
+    let mut wire = line.repeat(size / line.len() - 1);
+    wire.push_str("250 ");
+    wire.extend(core::iter::repeat_n('x', size - wire.len()));
+    wire.into_bytes()
+}
+
+#[test]
+fn a_reply_has_64_kib_and_not_an_octet_more() {
+    assert_eq!(ReplyReader::SIZE_LIMIT, 65_536);
+    for (end, more) in [("", false), ("\n", true)] {
+        let size = ReplyReader::SIZE_LIMIT - end.len();
+        let read = |octets: Vec<u8>| {
+            let mut reader = ReplyReader::new();
+            reader.feed(&[&octets, end.as_bytes()].concat());
+            reader.next_reply().map(|reply| reply.is_some())
+        };
+        assert_eq!(read(unfinished(size)), Ok(more));
+        assert_eq!(read(unfinished(size + 1)), Err(MalformedReply::TooLong));
+    }
+}
+
+#[rstest]
+#[case(250, [true, false, false])]
+#[case(354, [false, true, false])]
+#[case(450, [false; 3])]
+#[case(550, [false, false, true])]
+fn the_first_digit_says_what_a_reply_means(#[case] code: u16, #[case] means: [bool; 3]) {
+    let wire = format!("{code} x\r\n");
+    let reply = &read(&wire).unwrap()[0];
+    let heard = [
+        reply.is_success(),
+        reply.is_intermediate(),
+        reply.is_permanent(),
+    ];
+    assert_eq!(heard, means);
+}
+
+#[rstest]
+#[case(MalformedReply::NoCode, "three-digit code")]
+#[case(MalformedReply::Mixed, "different codes")]
+#[case(MalformedReply::TooLong, "64 KiB or 500 lines")]
+fn a_malformed_reply_is_told(#[case] error: MalformedReply, #[case] words: &str) {
+    assert!(error.to_string().contains(words), "{error}");
+}

@@ -331,6 +331,7 @@ fn ehlo_lists_what_postfix_lists_in_its_order() {
     let bare = format!("250 server.domain.com PIPELINING SIZE VRFY ETRN STARTTLS {tail}");
     assert_eq!(client.reply("EHLO x"), bare);
     assert_eq!(client.reply("AUTH PLAIN").get(..10), Some("538 5.7.11"));
+    client.expect(&["MAIL FROM:<a@b> SIZE=4000000000"]);
 }
 
 #[rstest]
