@@ -503,3 +503,19 @@ fn an_answer_of_421_ends_the_session() {
     assert_eq!(session.poll(), Some(Action::Close));
     assert_eq!(session.poll(), None);
 }
+
+#[test]
+fn a_chunk_is_read_to_its_end_however_it_comes() {
+    let octets = vec![b'x'; 200_000];
+    let wire = [b"BDAT 200000\r\n", octets.as_slice()].concat();
+    for piece in [wire.len(), 70_000, 999] {
+        let mut client = Client::in_transaction();
+        wire.chunks(piece).for_each(|octets| client.feed(octets));
+        assert_eq!(client.heard(), ["250 2.0.0 Ok: 200000 bytes"]);
+        // Without a transaction it is refused, and not taken for commands.
+        let mut client = Client::new();
+        wire.chunks(piece).for_each(|octets| client.feed(octets));
+        assert_eq!(client.heard().len(), 1);
+        client.expect(&["NOOP"]);
+    }
+}
