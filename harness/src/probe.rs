@@ -14,7 +14,7 @@ pub(crate) mod watch;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::driver::canary::{self, POLL};
 use crate::driver::{Journal, Miss, Stage};
@@ -77,7 +77,7 @@ impl<S> Look<'_, S> {
             return None;
         }
         *times += 1;
-        let took = canary.await.ok()?;
+        let took = timeout(LIMIT, canary).await.ok()?.ok()?;
         (took >= LATE).then(|| Instant::now() + self.journal.limit(took))
     }
 }
