@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -179,6 +179,22 @@ fn patterns(folders: &[impl AsRef<str>]) -> String {
     folders.collect::<Vec<_>>().join(" ")
 }
 
+/// Starts a command with pipes on all sides. Ctrl-C is ours to hear, not its: what we began is brought to
+/// its end, and in the end we tidy up by it.
+fn piped(command: &[String], more: &[&str]) -> Result<Child, String> {
+    let (program, arguments) = command.split_first().ok_or("an empty command")?;
+    Command::new(program)
+        .args(arguments)
+        .args(more)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("`{}`: {error}", command.join(" ")))
+}
+
 /// Runs a command with something on its standard input: its exit status, output, and words.
 pub(super) async fn run(
     command: &[String],
@@ -187,18 +203,7 @@ pub(super) async fn run(
     limit: Duration,
 ) -> Result<(i32, Vec<u8>, String), String> {
     let shown = command.join(" ");
-    let (program, arguments) = command.split_first().ok_or("an empty command")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .args(more)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // Ctrl-C is ours to hear: what we began is brought to its end.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("`{shown}`: {error}"))?;
+    let mut child = piped(command, more)?;
     let mut pipe = child.stdin.take();
     let input = input.to_vec();
     let write = async move {

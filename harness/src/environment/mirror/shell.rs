@@ -3,12 +3,11 @@
 //! It gets scripts on its standard input, and says at the end of each how that went. When we are
 //! gone its input ends, and so does it.
 
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use base64ct::{Base64, Encoding as _};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use crate::environment::sink::lock;
 
@@ -29,18 +28,7 @@ pub(super) struct Shell {
 impl Shell {
     /// Starts it.
     pub(super) fn start(command: &[String]) -> Result<Self, String> {
-        let (program, arguments) = command.split_first().ok_or("an empty command")?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .arg("sh")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Ctrl-C is ours to hear: in the end we tidy up by this shell.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("`{}`: {error}", command.join(" ")))?;
+        let mut child = super::piped(command, &["sh"])?;
         let (Some(input), Some(output), Some(errors)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {

@@ -475,15 +475,19 @@ mod tests {
         assert!(names(hosts).is_err());
     }
 
-    #[test]
-    fn what_waits_for_one_table_goes_together_but_for_what_cannot_be_joined() {
+    fn servers() -> Arc<Servers> {
         let login = Login {
             hosts: "db".into(),
             user: "u".into(),
             password: "p".into(),
             database: "d".into(),
         };
-        let servers = Arc::new(Servers::new(&login, Duration::from_secs(1)).unwrap());
+        Arc::new(Servers::new(&login, Duration::from_secs(1)).unwrap())
+    }
+
+    #[test]
+    fn what_waits_for_one_table_goes_together_but_for_what_cannot_be_joined() {
+        let servers = servers();
         servers.waiting().busy = CONNECTIONS;
         let table = |name: &str| {
             let statement = || Statement::compile(&format!("SELECT {name} = '%s'")).ok();
@@ -524,13 +528,7 @@ mod tests {
 
     #[test]
     fn a_key_without_the_domain_that_a_query_wants_is_not_asked_with_others() {
-        let login = Login {
-            hosts: "db".into(),
-            user: "u".into(),
-            password: "p".into(),
-            database: "d".into(),
-        };
-        let servers = Arc::new(Servers::new(&login, Duration::from_secs(1)).unwrap());
+        let servers = servers();
         let statement = || Statement::compile("SELECT a FROM t WHERE k = '%s' AND d = '%d'");
         let table = Table::new(servers, statement().unwrap(), statement().ok());
         let joins = |keys: &[&str]| {
