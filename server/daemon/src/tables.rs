@@ -17,6 +17,7 @@ pub(crate) mod sqlite;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::log;
@@ -27,7 +28,7 @@ const REMEMBERED: Duration = Duration::from_secs(1);
 const REMEMBERED_KEYS: usize = 64;
 
 tokio::task_local! {
-    static MEMORY: RefCell<HashMap<(usize, String), (Instant, Option<String>)>>;
+    static MEMORY: RefCell<HashMap<(u64, String), (Instant, Option<String>)>>;
 }
 
 /// Runs a session, which remembers for `REMEMBERED` what was asked since `forget`: RCPT, the end of the
@@ -58,7 +59,9 @@ pub type Lookup = Result<Option<String>, Failed>;
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) name: String,
-    pub(crate) kind: Kind,
+    kind: Kind,
+    /// Unlike every other table's, those of an earlier configuration too.
+    number: u64,
 }
 
 #[derive(Debug)]
@@ -69,6 +72,15 @@ pub(crate) enum Kind {
 }
 
 impl Table {
+    pub(crate) fn new(name: impl Into<String>, kind: Kind) -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        Self {
+            name: name.into(),
+            kind,
+            number: MADE.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
     /// The values of `keys`, each `None` where it has no row, empty where the row's value is.
     async fn ask(&self, keys: &[String]) -> Result<Vec<Option<String>>, Failed> {
         if let Some(values) = self.remembered(keys) {
@@ -93,8 +105,8 @@ impl Table {
     }
 
     /// Its place in a session's memory.
-    fn place(&self, key: &str) -> (usize, String) {
-        (std::ptr::from_ref(self).addr(), key.to_owned())
+    fn place(&self, key: &str) -> (u64, String) {
+        (self.number, key.to_owned())
     }
 
     fn remembered(&self, keys: &[String]) -> Option<Vec<Option<String>>> {
@@ -290,10 +302,7 @@ mod tests {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        Arc::new(Table {
-            name: name.to_owned(),
-            kind: Kind::Fixed(fixed::Table::Inline(rows)),
-        })
+        Arc::new(Table::new(name, Kind::Fixed(fixed::Table::Inline(rows))))
     }
 
     #[tokio::test]

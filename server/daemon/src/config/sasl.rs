@@ -187,9 +187,6 @@ impl<'a> Module<'a> {
                 Some(Statement::compile(&exact)?),
             ))
         };
-        Ok(Table {
-            name: format!("pam.d/smtp:{table}"),
-            kind,
-        })
+        Ok(Table::new(format!("pam.d/smtp:{table}"), kind))
     }
 }

@@ -143,10 +143,7 @@ impl Tables {
             }
         };
         Ok(kind.map(|kind| {
-            let table = Arc::new(Table {
-                name: spec.to_owned(),
-                kind,
-            });
+            let table = Arc::new(Table::new(spec, kind));
             self.open.insert(spec.to_owned(), Arc::clone(&table));
             table
         }))
@@ -315,7 +312,7 @@ pub(crate) fn open_list(
         if names && bare {
             let name = word.to_lowercase();
             let kind = Kind::Fixed(fixed::Table::Name(name.clone()));
-            open.push(Arc::new(Table { name, kind }));
+            open.push(Arc::new(Table::new(name, kind)));
         } else if names && word.starts_with(['/', '!']) {
             return Err(format!(
                 "{word:?} is not supported, expected domains or type:table"
