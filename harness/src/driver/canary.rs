@@ -63,13 +63,15 @@ pub async fn to_maildir<S: Stage>(
 }
 
 /// Waits until the target holds nothing of the case any more: neither its mail nor a report about
-/// it. What it is to hold for longer costs the limit; where its queue cannot be seen, the canary has
-/// to do.
+/// it, nor anything to its domain, which may have lost the token. What it is to hold for longer
+/// costs the limit; where its queue cannot be seen, the canary has to do.
 async fn overtaken<S: Stage>(stage: &S, tokens: &Tokens, limit: Duration) {
     let deadline = Instant::now() + limit;
-    let case = tokens.prefix();
-    while stage.queued(&case).await.is_some_and(|held| held > 0) && Instant::now() < deadline {
-        sleep(POLL).await;
+    let domain = stage.names().get("domain").cloned();
+    for sign in [Some(tokens.prefix()), domain].into_iter().flatten() {
+        while stage.queued(&sign).await.is_some_and(|held| held > 0) && Instant::now() < deadline {
+            sleep(POLL).await;
+        }
     }
 }
 
