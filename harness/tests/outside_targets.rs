@@ -433,9 +433,9 @@ fn by_url(served: &Served) -> Result<(), Failed> {
     assert_eq!(doctor.status.code(), Some(0), "{text}");
     let open = text.lines().any(|line| line.starts_with("open"));
     assert!(!text.contains("WRONG") && !open, "{text}");
-    let words = ["--target", &target, "--intrusive", "--jobs", "3"];
-    let ran = run(&[&words[..], &SOME[..]].concat());
-    is_good(&ran, 200)?;
+    // Every case there is: with the database that is all but what only a server of the run's own can be put to.
+    let ran = run(&["--target", &target, "--intrusive"]);
+    is_good(&ran, 1500)?;
     let text = format!("{}{}", ran.text, ran.json);
     assert!(
         !text.contains(PASSWORD) && !text.contains(WRITTEN),

@@ -88,6 +88,7 @@ fn a_target_that_falls_silent_is_exit_1_and_its_last_words_are_shown(
     for part in [
         format!("expected {code}"),
         "there was nothing".into(),
+        "or `--jobs 1` tells".into(),
         "vmailspec run".into(),
     ] {
         assert!(text.contains(&part), "{part}: {text}");

@@ -333,6 +333,9 @@ fn behind(rest: &[u8]) -> String {
     }
 }
 
+/// How [`told`] begins where nothing came in time.
+pub const SILENCE: &str = "nothing";
+
 /// What came, in words.
 #[must_use]
 pub fn told(heard: &Heard) -> String {
@@ -340,6 +343,6 @@ pub fn told(heard: &Heard) -> String {
         Heard::Reply(reply) => reply.shown(),
         Heard::Alert(level, what) => format!("a TLS alert, level {level}, {what}"),
         Heard::Closed(end, rest) => format!("{end}{}", behind(rest)),
-        Heard::Silence(rest) => format!("nothing{}", behind(rest)),
+        Heard::Silence(rest) => format!("{SILENCE}{}", behind(rest)),
     }
 }

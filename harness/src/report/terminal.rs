@@ -10,6 +10,7 @@ use miette::{
 
 use super::Report;
 use super::summary::Summary;
+use crate::driver::connection::SILENCE;
 use crate::event::{CaseResult, ClauseResult, Event, Verdict};
 use crate::scenario::refs;
 
@@ -384,5 +385,16 @@ impl Diagnostic for Underlined {
             self.place.0,
             self.place.1,
         ))))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        let silent = self.seen == SILENCE || self.seen.starts_with(&format!("{SILENCE}, "));
+        silent.then(|| {
+            Box::new(
+                "the connection stood and nothing came in time. What the server waits for is \
+                 in its log: mostly a database or a name server that does not answer it. \
+                 Whether it is only slow, the case alone or `--jobs 1` tells.",
+            ) as Box<dyn std::fmt::Display>
+        })
     }
 }
