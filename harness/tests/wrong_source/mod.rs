@@ -192,6 +192,19 @@ pub(crate) fn build(servers: &[(String, String)]) -> Result<PathBuf, String> {
         "[[bin]]\nname = \"vmaild\"",
         "[[bin]]\nname = \"vmaild-wrong\"",
     );
+    // Of another version, or cargo took the server's own libraries for the copy's.
+    for file in ["Cargo.toml", "Cargo.lock"] {
+        let text = files.entry(file.to_owned()).or_default();
+        for before in [
+            "[workspace.package]",
+            "name = \"vmaild\"",
+            "name = \"vmaild-protocol\"",
+            "name = \"vmailspec\"",
+        ] {
+            let version = |number: &str| format!("{before}\nversion = \"{number}\"");
+            *text = text.replace(&version(env!("CARGO_PKG_VERSION")), &version("0.0.0"));
+        }
+    }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let copy = target.join("wrong");
     for (file, text) in &files {
