@@ -258,6 +258,12 @@ impl Environment {
         self.run.database_gone().await
     }
 
+    /// The files in which the queue of a server that was there before, and goes on, still holds mail
+    /// of this run, where it can be read here. It delivers it, or gives it up by itself.
+    pub async fn left_in_queue(&self) -> Vec<String> {
+        self.run.left_in_queue().await
+    }
+
     /// Ends everything, in order: target, database, folder.
     pub async fn stop(self) {
         self.run.stop().await;

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
             partly,
         ),
         Trial::test("mail_goes_to_no_domain_that_is_not_named", named_only),
+        Trial::test("what_stays_in_the_queue_is_named", put_off),
     ];
     for image in IMAGES {
         let tests: [(&str, OnDatabase); 3] = [
@@ -335,6 +336,41 @@ fn partly() -> Result<(), Failed> {
     assert!(ran.reasons().contains(&"needs maildir"), "{}", ran.text);
     assert!(ran.text.contains("needs maildir"), "{}", ran.text);
     is_good(&ran, 2)
+}
+
+/// Mail that the next hop put off, and that its server keeps when the run has ended.
+const PUT_OFF: &str = "title   x
+from    neighbour
+needs   sink queue
+
+sink answers RCPT <user@$transport> 451 4.3.0 later
+
+C: MAIL FROM:<friend@$sender>
+S: 250
+C: RCPT TO:<user@$transport>
+S: 250
+C: DATA
+S: 354
+message
+S: 250
+
+MUST    route.sink-4xx-retry   rfc5321#4.5.4.1   what is put off is kept
+queue 1 message
+";
+
+fn put_off() -> Result<(), Failed> {
+    let theirs = on_sqlite();
+    let target = theirs.describe(SEES_MAIL, &seeding(&theirs), "");
+    let case = theirs.path("put-off.case");
+    std::fs::write(&case, PUT_OFF).unwrap();
+    let (target, case) = (target.to_str().unwrap(), case.to_str().unwrap());
+    let ran = run(&["--target", target, "--scenarios", case]);
+    is_good(&ran, 1)?;
+    let kept = "the server's queue still holds 1 of this run's messages";
+    assert!(ran.text.contains(kept), "{}", ran.text);
+    let ran = run(&["--target", target, "tutorial/session-noop"]);
+    assert!(!ran.text.contains("queue still holds"), "{}", ran.text);
+    Ok(())
 }
 
 /// A server that would send on whatever it is given.

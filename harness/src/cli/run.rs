@@ -199,6 +199,14 @@ fn concluded(played: &Played, stale: &[String], list: &Path, strict: bool) -> Ex
     if let Some(why) = &played.unwritten {
         complain(&format!("a report could not be written: {why}"));
     }
+    if !played.left.is_empty() {
+        complain(&format!(
+            "the server's queue still holds {} of this run's messages, and delivers them or gives \
+             them up by itself: {}",
+            played.left.len(),
+            played.left.join(" ")
+        ));
+    }
     let mut summary = Summary::default();
     for case in &played.results {
         summary.add(case, strict);
@@ -276,6 +284,7 @@ pub(super) struct Played {
     failed_fast: bool,
     pub(super) took: std::time::Duration,
     unwritten: Option<String>,
+    left: Vec<String>,
 }
 
 /// Makes the environment, runs the cases in it, ends it.
@@ -344,6 +353,7 @@ pub(super) async fn play(
         played.defects += 1;
     }
     signals.abort();
+    played.left = environment.left_in_queue().await;
     // No case runs any more, so nobody else holds it; if one did, dropping ends it too.
     if let Ok(environment) = Arc::try_unwrap(environment) {
         environment.stop().await;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, RwLock};
 
@@ -28,6 +29,9 @@ use crate::scenario::{Text, text};
 const RESERVED: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 1);
 /// Of `vmail`, where we are root and can give files away.
 const VMAIL: u32 = 5000;
+
+/// How long mail of the run may be under way when its last case has ended.
+const UNDER_WAY: Duration = Duration::from_secs(2);
 
 /// What the cases of one run share.
 #[derive(Debug)]
@@ -442,6 +446,14 @@ impl Run {
     pub(super) async fn database_gone(&self) -> Option<String> {
         let database = self.database.read().await;
         database.as_ref()?.answers().await.err()
+    }
+
+    /// What a server that goes on still holds of this run, after a moment for what is under way.
+    pub(super) async fn left_in_queue(&self) -> Vec<String> {
+        if self.makes.is_some() {
+            return Vec::new();
+        }
+        super::world::left_with(&self.shared, &format!("{}-", self.tokens), UNDER_WAY).await
     }
 
     /// Ends everything in order.

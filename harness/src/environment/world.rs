@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::{Instant, sleep};
 
 use super::database::Store;
 use super::disk::Disks;
@@ -364,6 +365,26 @@ fn messages_with(folder: &Path, ending: &str, token: &[u8]) -> std::io::Result<u
         names_with(folder, ending, token, &mut names)?;
     }
     Ok(names.len())
+}
+
+/// The files of a queue that still hold messages with `token` after `limit`.
+pub(super) async fn left_with(standing: &Standing, token: &str, limit: Duration) -> Vec<String> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let mut names = BTreeSet::new();
+        // What cannot be read is not known to be there.
+        let _ = names_with(
+            &standing.queue,
+            &standing.queue_files,
+            token.as_bytes(),
+            &mut names,
+        );
+        if names.is_empty() || Instant::now() >= deadline {
+            let names = names.iter().map(|name| name.to_string_lossy().into_owned());
+            return names.collect();
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The names of such files, wherever they lie.
