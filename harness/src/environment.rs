@@ -2,7 +2,6 @@
 //!
 //! It promises: whatever is started is gone at the end, also after Ctrl-C and SIGKILL of the
 //! harness; nothing listens beyond loopback; what could not be had is said in one line.
-
 //!
 //! | module | what it is |
 //! |---|---|
@@ -13,6 +12,7 @@
 //! | `disk` | small disks of a case's own, which can be full |
 //! | `sink`, `dns` | where foreign mail goes, and how the target finds it |
 //! | `names` | what a case calls its own, and its rows |
+//! | `queue` | which of a run's messages the target has not delivered yet |
 //! | `outside`, `manners`, `mirror` | servers that run already: where they are, what they are spared, Maildirs that are far away |
 //! | `run`, `standing`, `world` | what cases share, a target with its tables, what one case sees |
 //! | `secrets` | what no report may show |
@@ -29,6 +29,7 @@ pub mod manners;
 mod mirror;
 pub mod names;
 pub mod outside;
+mod queue;
 pub mod random;
 pub mod reaper;
 mod run;
@@ -51,6 +52,7 @@ use crate::wire::Trust;
 
 pub use self::description::Description;
 use self::manners::Manners;
+pub use self::queue::Left;
 use self::secrets::Secrets;
 pub use self::world::World;
 
@@ -258,10 +260,10 @@ impl Environment {
         self.run.database_gone().await
     }
 
-    /// The files in which the queue of a server that was there before, and goes on, still holds mail
-    /// of this run, where it can be read here. It delivers it, or gives it up by itself.
-    pub async fn left_in_queue(&self) -> Vec<String> {
-        self.run.left_in_queue().await
+    /// Takes mail of this run out of the queue of a server that was there before, and goes on, where
+    /// its description says how; what is left it delivers, or gives up by itself.
+    pub async fn clear_queue(&self) -> Left {
+        self.run.clear_queue().await
     }
 
     /// Ends everything, in order: target, database, folder.

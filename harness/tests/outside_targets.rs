@@ -69,7 +69,7 @@ fn main() -> ExitCode {
             partly,
         ),
         Trial::test("mail_goes_to_no_domain_that_is_not_named", named_only),
-        Trial::test("what_stays_in_the_queue_is_named", put_off),
+        Trial::test("what_stays_in_the_queue_is_named_or_deleted", put_off),
     ];
     for image in IMAGES {
         let tests: [(&str, OnDatabase); 3] = [
@@ -369,6 +369,18 @@ fn put_off() -> Result<(), Failed> {
     let kept = "the server's queue still holds 1 of this run's messages";
     assert!(ran.text.contains(kept), "{}", ran.text);
     let ran = run(&["--target", target, "tutorial/session-noop"]);
+    assert!(!ran.text.contains("queue still holds"), "{}", ran.text);
+    let queue = theirs.path("queue");
+    let delete = format!(
+        "queue_delete = [\"find\", \"{}\", \"-name\", \"{{id}}\", \"-delete\"]",
+        queue.display()
+    );
+    let deletes = std::fs::read_to_string(target).unwrap();
+    let deletes = deletes.replacen("[listen]", &format!("{delete}\n[listen]"), 1);
+    let deleting = theirs.path("deleting.toml");
+    std::fs::write(&deleting, deletes).unwrap();
+    let ran = run(&["--target", deleting.to_str().unwrap(), "--scenarios", case]);
+    is_good(&ran, 1)?;
     assert!(!ran.text.contains("queue still holds"), "{}", ran.text);
     Ok(())
 }

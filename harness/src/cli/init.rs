@@ -197,7 +197,9 @@ fn text(said: &Init) -> String {
          # known = \"my.known\"\n\
          # Its log, for failures; its queue, with the capability queue\n\
          # log = \"/var/log/mail.log\"\n\
-         # queue = \"/var/spool/postfix\"\n\n\
+         # queue = \"/var/spool/postfix\"\n\
+         # What takes out of it what is left of a run at its end\n\
+         # queue_delete = [\"postsuper\", \"-d\", \"{{id}}\"]\n\n\
          [listen]\n",
         quoted(&name),
         capabilities.join(", ")

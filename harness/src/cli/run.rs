@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Ended, Failed, Run, complain, in_runtime, print, scenarios};
 use crate::environment::database::url::redacted;
 use crate::environment::outside::{self, Secret};
-use crate::environment::{Description, Environment, Options};
+use crate::environment::{Description, Environment, Left, Options};
 use crate::event::{CaseResult, Event};
 use crate::exit_code::ExitCode;
 use crate::known::Known;
@@ -199,12 +199,14 @@ fn concluded(played: &Played, stale: &[String], list: &Path, strict: bool) -> Ex
     if let Some(why) = &played.unwritten {
         complain(&format!("a report could not be written: {why}"));
     }
-    if !played.left.is_empty() {
+    if !played.left.names.is_empty() {
+        let why = played.left.why.as_deref();
         complain(&format!(
             "the server's queue still holds {} of this run's messages, and delivers them or gives \
-             them up by itself: {}",
-            played.left.len(),
-            played.left.join(" ")
+             them up by itself{}: {}",
+            played.left.names.len(),
+            why.map_or(String::new(), |why| format!(" ({why})")),
+            played.left.names.join(" ")
         ));
     }
     let mut summary = Summary::default();
@@ -284,7 +286,7 @@ pub(super) struct Played {
     failed_fast: bool,
     pub(super) took: std::time::Duration,
     unwritten: Option<String>,
-    left: Vec<String>,
+    left: Left,
 }
 
 /// Makes the environment, runs the cases in it, ends it.
@@ -353,7 +355,7 @@ pub(super) async fn play(
         played.defects += 1;
     }
     signals.abort();
-    played.left = environment.left_in_queue().await;
+    played.left = environment.clear_queue().await;
     // No case runs any more, so nobody else holds it; if one did, dropping ends it too.
     if let Ok(environment) = Arc::try_unwrap(environment) {
         environment.stop().await;

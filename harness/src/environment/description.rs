@@ -151,6 +151,8 @@ mod tests {
     fn a_mistake_is_told_with_its_line_and_what_was_expected() {
         let rest = "capabilities = []\nprofiles = []\n";
         let container = "name = 'a'\nstart = 'container'\n";
+        let outside = "name = 'a'\nstart = 'nothing'\n";
+        let listen = "[listen]\nsmtp = 'h:25'\n";
         for (text, line, has) in [
             (String::new(), 1, "missing field `name`"),
             (format!("name = 'a'\nstart = 'reference'\ncolour = 1\n{rest}"), 3, "unknown field `colour`, expected"),
@@ -166,6 +168,9 @@ mod tests {
             (format!("name = 'a'\nstart = 'reference'\nmain_cf = ['x']\n{rest}"), 3, "expected a line of main.cf"),
             ("name = 'a'\nstart = 'reference'\nprofiles = []\ncapabilities = ['sink',\n  'qota']\n".to_owned(), 5, "(`quota`?): expected database"),
             ("name = 'a'\nstart = 'reference'\ncapabilities = []\nprofiles = ['exim']\n".to_owned(), 4, "is no profile: expected postfix"),
+            (format!("{outside}queue_delete = ['rm', '{{id}}']\n{rest}{listen}"), 3, "without `queue`: expected queue = "),
+            (format!("{outside}queue = '/q'\nqueue_delete = ['rm']\n{rest}{listen}"), 4, "expected `{id}` where"),
+            (format!("{container}image = 'i'\nqueue_delete = ['rm']\n{rest}"), 4, "beside start = \"nothing\" only"),
             ("name = \n".to_owned(), 1, ""),
         ] {
             let (at, why) = Description::parse(&text, Path::new("")).unwrap_err();

@@ -31,6 +31,8 @@ pub struct Outside {
     pub maildirs: Option<Maildirs>,
     /// Where its queue is.
     pub queue: Option<PathBuf>,
+    /// What deletes a message from it.
+    pub queue_delete: Option<Vec<String>>,
     /// Its log file.
     pub log: Option<PathBuf>,
     /// Whose its Maildirs are.

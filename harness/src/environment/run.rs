@@ -1,7 +1,7 @@
 //! What the cases of one run share, and how a case gets its world.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use super::dns::Dns;
 use super::gate::{self, Gate};
 use super::names::{self, HOSTNAME, LITERAL_DOMAIN, LITERAL_TRANSPORT, Names};
 use super::outside::{Account, Rows};
+use super::queue::{Left, Queue};
 use super::reaper::RunFolder;
 use super::secrets::Secrets;
 use super::sink::{self, Sink};
@@ -186,8 +187,7 @@ impl Run {
         let shared = Arc::new(Standing {
             target,
             store,
-            queue: shared.join("queue"),
-            queue_files: description.queue_files.clone().unwrap_or_default(),
+            queue: queue_of(&description, &shared),
             mirror: None,
             facts,
         });
@@ -418,8 +418,7 @@ impl Run {
             Standing {
                 target,
                 store,
-                queue: folder.join("queue"),
-                queue_files: self.description.queue_files.clone().unwrap_or_default(),
+                queue: queue_of(&self.description, &folder),
                 mirror: None,
                 facts,
             },
@@ -448,12 +447,14 @@ impl Run {
         database.as_ref()?.answers().await.err()
     }
 
-    /// What a server that goes on still holds of this run, after a moment for what is under way.
-    pub(super) async fn left_in_queue(&self) -> Vec<String> {
+    /// Takes what a server that goes on still holds of this run out of its queue, after a moment
+    /// for what is under way; what is left.
+    pub(super) async fn clear_queue(&self) -> Left {
         if self.makes.is_some() {
-            return Vec::new();
+            return Left::default();
         }
-        super::world::left_with(&self.shared, &format!("{}-", self.tokens), UNDER_WAY).await
+        let token = format!("{}-", self.tokens);
+        self.shared.queue.clear(&token, UNDER_WAY).await
     }
 
     /// Ends everything in order.
@@ -485,4 +486,13 @@ fn wrong_lines(files: &[PathBuf]) -> Result<Vec<String>, EnvironmentError> {
         lines.extend(text.lines().map(str::to_owned));
     }
     Ok(lines)
+}
+
+/// The queue of a target of ours in its folder.
+fn queue_of(description: &Description, folder: &Path) -> Queue {
+    Queue {
+        folder: folder.join("queue"),
+        ending: description.queue_files.clone().unwrap_or_default(),
+        delete: None,
+    }
 }

@@ -17,6 +17,7 @@ use super::disk::Disks;
 use super::dns::Dns;
 use super::mirror::Mirror;
 use super::names::HOSTNAME;
+use super::queue::Queue;
 use super::secrets::Secrets;
 use super::server::Server;
 use super::target::{Kind, Recipe, Target};
@@ -53,9 +54,7 @@ pub(super) const FOREIGN: [&str; 2] = ["vantage.example", "elsewhere.example"];
 pub(super) struct Standing {
     pub(super) target: Server,
     pub(super) store: Store,
-    pub(super) queue: PathBuf,
-    /// How the names of the files that count end.
-    pub(super) queue_files: String,
+    pub(super) queue: Queue,
     /// A copy of Maildirs that are far away.
     pub(super) mirror: Option<Mirror>,
     pub(super) facts: TargetFacts,

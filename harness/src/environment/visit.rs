@@ -17,6 +17,7 @@ use super::dns::Dns;
 use super::manners::{Manners, Pace};
 use super::mirror::{self, Mirror};
 use super::outside::{Outside, Rows};
+use super::queue::Queue;
 use super::reaper::RunFolder;
 use super::run::{NextHops, Run};
 use super::secrets::Secrets;
@@ -117,8 +118,11 @@ pub(super) async fn enter(
             log: outside.log.clone(),
         },
         store,
-        queue: outside.queue.clone().unwrap_or_default(),
-        queue_files: options.target.queue_files.clone().unwrap_or_default(),
+        queue: Queue {
+            folder: outside.queue.clone().unwrap_or_default(),
+            ending: options.target.queue_files.clone().unwrap_or_default(),
+            delete: outside.queue_delete.clone(),
+        },
         mirror,
         facts,
     };

@@ -1,14 +1,12 @@
 //! What one case sees of the world.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
-use tokio::time::{Instant, sleep};
 
 use super::database::Store;
 use super::disk::Disks;
@@ -268,11 +266,9 @@ impl World {
 
     /// What the target's queue holds of messages that contain `token`; `None`: cannot be seen.
     pub async fn queued(&self, token: &str) -> Option<usize> {
-        let (folder, token) = (self.standing.queue.clone(), token.as_bytes().to_vec());
-        let ending = self.standing.queue_files.clone();
-        let counted =
-            tokio::task::spawn_blocking(move || messages_with(&folder, &ending, &token)).await;
-        counted.ok()?.ok()
+        let (queue, token) = (self.standing.queue.clone(), token.as_bytes().to_vec());
+        let held = tokio::task::spawn_blocking(move || queue.holds(&token)).await;
+        Some(held.ok()?.ok()?.len())
     }
 
     /// The target's log lines since the case began: all of a target of its own; of a shared one
@@ -355,74 +351,8 @@ pub(super) async fn remove(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// How many messages below `folder` contain `token`: files whose names end with `ending`.
-///
-/// A server moves them between its folders meanwhile, and one that leaves may leave another behind:
-/// what two looks in a row do not see is not there.
-fn messages_with(folder: &Path, ending: &str, token: &[u8]) -> std::io::Result<usize> {
-    let mut names = BTreeSet::new();
-    for _ in 0..2 {
-        names_with(folder, ending, token, &mut names)?;
-    }
-    Ok(names.len())
-}
-
-/// The files of a queue that still hold messages with `token` after `limit`.
-pub(super) async fn left_with(standing: &Standing, token: &str, limit: Duration) -> Vec<String> {
-    let deadline = Instant::now() + limit;
-    loop {
-        let mut names = BTreeSet::new();
-        // What cannot be read is not known to be there.
-        let _ = names_with(
-            &standing.queue,
-            &standing.queue_files,
-            token.as_bytes(),
-            &mut names,
-        );
-        if names.is_empty() || Instant::now() >= deadline {
-            let names = names.iter().map(|name| name.to_string_lossy().into_owned());
-            return names.collect();
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// The names of such files, wherever they lie.
-fn names_with(
-    folder: &Path,
-    ending: &str,
-    token: &[u8],
-    names: &mut BTreeSet<OsString>,
-) -> std::io::Result<()> {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() && entry.file_name().to_string_lossy().ends_with(ending) {
-                match std::fs::read(entry.path()) {
-                    Ok(content) if contains(&content, token) => {
-                        names.insert(entry.file_name());
-                    }
-                    Ok(_) => {}
-                    // Delivered or moved in between.
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn contains(content: &[u8], token: &[u8]) -> bool {
+/// Whether `token` is in `content`.
+pub(super) fn contains(content: &[u8], token: &[u8]) -> bool {
     !token.is_empty() && content.windows(token.len()).any(|window| window == token)
 }
 
@@ -447,39 +377,4 @@ fn queue_id(line: &str) -> Option<&str> {
     let (id, _) = after.split_once(':')?;
     let is_id = id.len() >= 6 && id.bytes().all(|octet| octet.is_ascii_alphanumeric());
     (is_id && id.bytes().any(|octet| octet.is_ascii_digit())).then_some(id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_that_moves_between_the_folders_of_a_queue_counts_once() {
-        let queue = tempfile::tempdir().unwrap();
-        for (folder, name) in [("active", "1-H"), ("deferred", "1-H"), ("active", "1-D")] {
-            let folder = queue.path().join(folder);
-            std::fs::create_dir_all(&folder).unwrap();
-            std::fs::write(folder.join(name), "Token: run-1").unwrap();
-        }
-        let count = |ending, token: &[u8]| messages_with(queue.path(), ending, token).unwrap();
-        assert_eq!(count("-H", b"run-1"), 1);
-        assert_eq!(count("", b"run-1"), 2);
-        assert_eq!(count("-H", b"run-2"), 0);
-    }
-
-    #[test]
-    fn a_message_that_lies_in_two_files_counts_by_the_one_that_is_named() {
-        let queue = tempfile::tempdir().unwrap();
-        let folder = queue.path().join("input/a");
-        std::fs::create_dir_all(&folder).unwrap();
-        for name in ["1-H", "1-D", "2-H"] {
-            std::fs::write(folder.join(name), format!("the token-1 of {name}")).unwrap();
-        }
-        let held = |ending, token: &str| messages_with(queue.path(), ending, token.as_bytes());
-        assert_eq!(held("-H", "token-1").unwrap(), 2);
-        assert_eq!(held("", "token-1").unwrap(), 3);
-        assert_eq!(held("-H", "token-2").unwrap(), 0);
-        assert_eq!(held("-H", "of 1-D").unwrap(), 0);
-        assert_eq!(held("-H", "").unwrap(), 0);
-    }
 }

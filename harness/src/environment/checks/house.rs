@@ -12,6 +12,7 @@ use crate::driver::canary::POLL;
 use crate::driver::connection::{Connection, Peer};
 use crate::environment::TargetFacts;
 use crate::environment::database::Store;
+use crate::environment::database::local::find;
 use crate::environment::run::Run;
 use crate::environment::standing::domain_of;
 use crate::names::{TOKEN_FIELD, token_of};
@@ -75,6 +76,9 @@ pub(in crate::environment) async fn house(run: &Run) -> Vec<Finding> {
                 findings.push(found(key, readable(path)));
             }
         }
+        if let Some(program) = outside.queue_delete.iter().flatten().next() {
+            findings.push(found("queue_delete", runnable(program)));
+        }
     }
     findings
 }
@@ -95,6 +99,15 @@ fn readable(path: &Path) -> Result<String, String> {
         .map_err(|error| {
             format!("{shown}: {error}: take it out, or run as somebody who may read it")
         })
+}
+
+fn runnable(program: &str) -> Result<String, String> {
+    match find(program) {
+        Some(path) => Ok(format!("{} is there", path.display())),
+        None => Err(format!(
+            "{program} is not on PATH, or may not be run: write its path"
+        )),
+    }
 }
 
 async fn connected<'a>(

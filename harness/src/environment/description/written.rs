@@ -31,6 +31,7 @@ pub(super) struct Written {
     queue_files: Option<Spanned<String>>,
     known: Option<PathBuf>,
     queue: Option<Spanned<PathBuf>>,
+    queue_delete: Option<Spanned<Vec<String>>>,
     log: Option<Spanned<PathBuf>>,
     listen: Option<Spanned<tables::Listen>>,
     database: Option<Spanned<tables::DatabaseTable>>,
@@ -77,7 +78,7 @@ impl Written {
     /// Whether each key stands beside a `start` that it belongs to.
     fn placed(&self, word: StartWord) -> Result<(), Mistake> {
         let outside = &[StartWord::Nothing];
-        let keys: [(&str, Option<usize>, &[StartWord]); 15] = [
+        let keys: [(&str, Option<usize>, &[StartWord]); 16] = [
             ("image", place(self.image.as_ref()), &[StartWord::Container]),
             (
                 "arguments",
@@ -94,6 +95,7 @@ impl Written {
             ("ready", place(self.ready.as_ref()), OURS_TO_START),
             ("within", place(self.within.as_ref()), OURS_TO_START),
             ("queue", place(self.queue.as_ref()), outside),
+            ("queue_delete", place(self.queue_delete.as_ref()), outside),
             ("log", place(self.log.as_ref()), outside),
             ("listen", place(self.listen.as_ref()), outside),
             ("database", place(self.database.as_ref()), outside),
@@ -134,6 +136,7 @@ impl Written {
                     sink: self.sink.map(Spanned::into_inner),
                     clients: self.clients.map(Spanned::into_inner),
                     queue: self.queue.map(Spanned::into_inner),
+                    queue_delete: self.queue_delete,
                     log: self.log.map(Spanned::into_inner),
                 };
                 let outside = tables

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::super::queue::ID;
 use super::{Account, Maildirs, NextHop, Outside, Place, Rows, Secret, secret_file};
 use crate::wire::Trust;
 
@@ -98,6 +99,7 @@ pub(in crate::environment) struct Tables {
     pub(in crate::environment) sink: Option<SinkTable>,
     pub(in crate::environment) clients: Option<Clients>,
     pub(in crate::environment) queue: Option<PathBuf>,
+    pub(in crate::environment) queue_delete: Option<Spanned<Vec<String>>>,
     pub(in crate::environment) log: Option<PathBuf>,
 }
 
@@ -162,6 +164,11 @@ impl Tables {
             })
             .transpose()?;
         let maildirs = self.maildirs.map(maildirs).transpose()?;
+        let queue_delete = self.queue_delete.map(|said| {
+            let without_queue = self.queue.is_none();
+            deletes(said, without_queue)
+        });
+        let queue_delete = queue_delete.transpose()?;
         let clients = self.clients.unwrap_or_default();
         Ok(Outside {
             is_named: listen.name.is_some(),
@@ -172,6 +179,7 @@ impl Tables {
             rows,
             maildirs,
             queue: self.queue,
+            queue_delete,
             log: self.log,
             owner,
             next_hop: self.sink.map(|sink| NextHop {
@@ -251,6 +259,20 @@ fn words(key: &str, command: Spanned<Vec<String>>) -> Result<Vec<String>, Mistak
         return Err((Some(at), why));
     }
     Ok(command)
+}
+
+/// The command that deletes a message from the queue.
+fn deletes(said: Spanned<Vec<String>>, without_queue: bool) -> Result<Vec<String>, Mistake> {
+    let at = said.span().start;
+    let command = words("queue_delete", said)?;
+    let why = if without_queue {
+        "`queue_delete` without `queue`: expected queue = \"/…\", its folder, where the messages are found"
+    } else if !command.iter().any(|word| word.contains(ID)) {
+        "`queue_delete`: expected `{id}` where the message's name belongs, as in [\"postsuper\", \"-d\", \"{id}\"]"
+    } else {
+        return Ok(command);
+    };
+    Err((Some(at), why.to_owned()))
 }
 
 fn account(written: Accounts, beside: &Path) -> Result<Account, Mistake> {

@@ -63,6 +63,7 @@ pub fn black_box(url: &str, trust: Trust, password: Option<Secret>) -> Result<Ou
         rows,
         maildirs: None,
         queue: None,
+        queue_delete: None,
         log: None,
         owner: None,
         next_hop: None,
