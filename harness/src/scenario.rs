@@ -374,6 +374,8 @@ pub enum Disk {
 pub enum MailboxAction {
     /// `empty-out`: its owner reads and deletes everything.
     EmptyOut,
+    /// `throw-out`: the same, by somebody who knows nothing of maildirsize.
+    ThrowOut,
     /// `shut`: nobody may write into it.
     Shut,
     /// `open`: that is over.

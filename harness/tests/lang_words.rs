@@ -185,6 +185,10 @@ fn a_reply_has_details_and_a_limit() {
     "maildir address@$domain empty-out",
     r#"Mailbox("address@$domain", EmptyOut)"#
 )]
+#[case(
+    "maildir address@$domain throw-out",
+    r#"Mailbox("address@$domain", ThrowOut)"#
+)]
 #[case("maildir address@$domain shut", r#"Mailbox("address@$domain", Shut)"#)]
 #[case("maildir address@$domain open", r#"Mailbox("address@$domain", Open)"#)]
 #[case(

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep};
 
@@ -290,20 +290,29 @@ fn mailbox(mail: &Mail) -> &Path {
     folder.unwrap_or(&mail.path)
 }
 
-/// The file's date is that of its delivery.
+/// The file's date is that of its delivery, and so is the one that its name begins with (maildir(5)).
 fn dated(path: &Path) -> Result<(), Difference> {
-    let expected = || "a date within a minute of now".to_owned();
     let modified = std::fs::metadata(path)
         .and_then(|data| data.modified())
-        .map_err(|error| (expected(), error.to_string()))?;
-    let distance = match modified.elapsed() {
+        .map_err(|error| ("a date".to_owned(), error.to_string()))?;
+    is_now("a date", modified)?;
+    let name = file_name(path);
+    let what = "a name that begins with the seconds since 1970";
+    let seconds = name.split('.').next().and_then(|number| number.parse().ok());
+    let named = seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    is_now(what, named.ok_or((what.to_owned(), name))?)
+}
+
+fn is_now(what: &str, date: SystemTime) -> Result<(), Difference> {
+    let distance = match date.elapsed() {
         Ok(past) => past,
         Err(ahead) => ahead.duration(),
     };
     if distance < Duration::from_mins(1) {
         return Ok(());
     }
-    Err((expected(), format!("one {} s away", distance.as_secs())))
+    let expected = format!("{what}, within a minute of now");
+    Err((expected, format!("one {} s away", distance.as_secs())))
 }
 
 fn mode(path: &Path, wanted: &str) -> Result<(), Difference> {

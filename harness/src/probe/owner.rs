@@ -10,8 +10,12 @@ use super::maildir::files;
 use crate::driver::Stage;
 
 /// `empty-out`: everything is read, deleted, and counted off in maildirsize as Maildir++ readers
-/// do. What was read.
-pub(crate) fn empty_out<S: Stage>(stage: &S, address: &str) -> Result<Vec<Vec<u8>>, String> {
+/// do; `throw-out`: it is not counted off. What was read.
+pub(crate) fn empty_out<S: Stage>(
+    stage: &S,
+    address: &str,
+    counted: bool,
+) -> Result<Vec<Vec<u8>>, String> {
     let folder = folder(stage, address)?;
     let mut read = Vec::new();
     for path in ["new", "cur"]
@@ -22,7 +26,7 @@ pub(crate) fn empty_out<S: Stage>(stage: &S, address: &str) -> Result<Vec<Vec<u8
         fs::remove_file(&path).map_err(|error| told(&path, &error))?;
     }
     let sums = folder.join("maildirsize");
-    if !read.is_empty() && sums.exists() {
+    if counted && !read.is_empty() && sums.exists() {
         let octets: usize = read.iter().map(Vec::len).sum();
         let line = format!("-{octets} -{}\n", read.len());
         fs::OpenOptions::new()

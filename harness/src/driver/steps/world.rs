@@ -77,14 +77,16 @@ impl<S: Stage> Run<'_, S> {
     fn mailbox(&mut self, address: &str, what: &MailboxAction) -> Result<Done, String> {
         self.journal.note(match what {
             MailboxAction::EmptyOut => format!("maildir {address} empty-out"),
+            MailboxAction::ThrowOut => format!("maildir {address} throw-out"),
             MailboxAction::Put(path, size) => {
                 format!("maildir {address} put {} {size} bytes", path.raw)
             }
             other => format!("maildir {address} {other:?}").to_lowercase(),
         });
         match what {
-            MailboxAction::EmptyOut => {
-                let read = owner::empty_out(self.stage, address)?;
+            MailboxAction::EmptyOut | MailboxAction::ThrowOut => {
+                let counted = *what == MailboxAction::EmptyOut;
+                let read = owner::empty_out(self.stage, address, counted)?;
                 // What its owner has read was delivered, though it is gone.
                 let seen = read
                     .iter()

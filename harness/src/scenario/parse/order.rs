@@ -119,7 +119,7 @@ fn is_expectation(word: &str, rest: Piece<'_>) -> bool {
         "sink" => !matches!(rest.word().0.text, "answers" | "refuses" | "accepts"),
         "maildir" => !matches!(
             rest.word().1.word().0.text,
-            "empty-out" | "shut" | "open" | "measured" | "watched" | "put"
+            "empty-out" | "throw-out" | "shut" | "open" | "measured" | "watched" | "put"
         ),
         _ => false,
     }

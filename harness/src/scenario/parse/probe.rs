@@ -33,6 +33,7 @@ impl<'a> Parser<'a> {
         let (what, more) = rest.word();
         let action = match what.text {
             "empty-out" => Some(MailboxAction::EmptyOut),
+            "throw-out" => Some(MailboxAction::ThrowOut),
             "shut" => Some(MailboxAction::Shut),
             "open" => Some(MailboxAction::Open),
             "measured" => Some(MailboxAction::Measured),
