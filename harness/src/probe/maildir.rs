@@ -298,7 +298,10 @@ fn dated(path: &Path) -> Result<(), Difference> {
     is_now("a date", modified)?;
     let name = file_name(path);
     let what = "a name that begins with the seconds since 1970";
-    let seconds = name.split('.').next().and_then(|number| number.parse().ok());
+    let seconds = name
+        .split('.')
+        .next()
+        .and_then(|number| number.parse().ok());
     let named = seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
     is_now(what, named.ok_or((what.to_owned(), name))?)
 }

@@ -331,4 +331,20 @@ mod tests {
             parse(&text);
         }
     }
+
+    #[test]
+    fn a_maildirsize_of_more_than_5120_octets_is_counted_anew() {
+        let folder = maildir();
+        let path = folder.path().join("maildirsize");
+        let line = "0 0\n";
+        let lines = (LONGEST as usize - "100000S\n".len()) / line.len();
+        let text = format!("100000S\n{}", line.repeat(lines));
+        fs::write(&path, &text).unwrap();
+        assert_eq!(text.len() as u64, LONGEST);
+        assert!(read(folder.path()).is_some());
+        fs::write(&path, text + line).unwrap();
+        assert!(read(folder.path()).is_none());
+        assert!(fits(folder.path(), 100_000, 1, true).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "100000S\n0 0\n");
+    }
 }
