@@ -20,6 +20,8 @@ pub struct Report {
     pub returned: Vec<u8>,
     /// The delivery-status part has an octet of eight bits.
     pub eight_bits: bool,
+    /// The line stands there that ends the last part (RFC 2046 §5.1.1).
+    pub closed: bool,
 }
 
 impl Report {
@@ -42,6 +44,9 @@ impl Report {
             recipients: Vec::new(),
             returned: Vec::new(),
             eight_bits: false,
+            closed: kind
+                .attribute("boundary")
+                .is_some_and(|boundary| is_closed(content, boundary)),
         };
         for &child in children {
             let Some(part) = message.part(child) else {
@@ -85,6 +90,10 @@ impl Report {
                 // RFC 3464 §2.1.
                 let seen = "an octet of eight bits in message/delivery-status";
                 return Err(("seven bits".into(), seen.into()));
+            }
+            if !self.closed {
+                let seen = "a report that ends within its last part";
+                return Err(("the boundary's last line".into(), seen.into()));
             }
             return Ok(());
         }
@@ -166,6 +175,13 @@ fn like(wanted: &str, value: &str) -> bool {
                 })
         })
     })
+}
+
+/// Whether a line closes the boundary.
+fn is_closed(content: &[u8], boundary: &str) -> bool {
+    let last = format!("--{boundary}--");
+    let mut lines = content.split(|octet| *octet == b'\n');
+    lines.any(|line| line.trim_ascii_end() == last.as_bytes())
 }
 
 fn is_open_code(word: &str) -> bool {
@@ -271,6 +287,15 @@ mod tests {
         ] {
             assert!(report.status(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_notification_that_stops_within_its_last_part_has_no_part_that_counts() {
+        let cut = BOUNCE.strip_suffix(b"\r\n--b/1--\r\n").unwrap();
+        let report = Report::read(cut).unwrap();
+        assert_eq!(report.parts.len(), 3);
+        let (_, seen) = report.part("2 message/delivery-status").unwrap_err();
+        assert_eq!(seen, "a report that ends within its last part");
     }
 
     #[test]
