@@ -64,7 +64,11 @@ pub(crate) fn writable<S: Stage>(stage: &S, address: &str, writable: bool) -> Re
     Ok(())
 }
 
-/// `put PATH N bytes`: a file of the owner's, with the folders that lead to it.
+/// A maildirsize that is longer than this is not to be believed (Maildir++).
+const LONGEST: usize = 5120;
+
+/// `put PATH N bytes`: a file of the owner's, with the folders that lead to it. A maildirsize that is
+/// too long can be read, and says that nothing is there.
 pub(crate) fn put<S: Stage>(
     stage: &S,
     address: &str,
@@ -91,7 +95,12 @@ pub(crate) fn put<S: Stage>(
             .and_then(|()| give(above, 0o700))
             .map_err(|error| told(above, &error))?;
     }
-    fs::write(&place, "x".repeat(size))
+    let mut text = "x".repeat(size);
+    if path == "maildirsize" && size > LONGEST {
+        text = format!("102400S\n{}", "0 0\n".repeat(size / 4));
+        text.truncate(size);
+    }
+    fs::write(&place, text)
         .and_then(|()| give(&place, 0o600))
         .map_err(|error| told(&place, &error))
 }
