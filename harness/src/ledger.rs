@@ -130,6 +130,7 @@ impl<S: Stage> Watch<'_, S> {
             sightings,
             prefix: self.tokens.prefix(),
             log: self.stage.log(),
+            log_is_seen: !self.stage.unseen().contains(&"log"),
             places: books::Places::new(self.stage.names(), changes_rows(&self.case.scenario.steps)),
             queued: Vec::new(),
             repeats_allowed: kills(&self.case.scenario.steps),

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use vmailspec::driver::{ClauseSeen, Journal, Outcome, Stage, drive};
+use vmailspec::environment::manners::{FOREIGN, Manners};
 use vmailspec::environment::{Mail, Sunk, TargetFacts};
 use vmailspec::names::Tokens;
 use vmailspec::plan;
@@ -43,6 +44,7 @@ struct Fake {
     root: TempDir,
     sunk: Arc<Mutex<Vec<Sunk>>>,
     crashed: Option<&'static str>,
+    manners: Option<Manners>,
 }
 
 impl Fake {
@@ -67,6 +69,7 @@ impl Fake {
         let names = names.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self {
             crashed,
+            manners: None,
             names: BTreeMap::from(names),
             address,
             root,
@@ -194,7 +197,7 @@ impl Stage for Fake {
             own_targets: 1,
             unavailable: Vec::new(),
             at_once: None,
-            manners: None,
+            manners: self.manners.clone(),
             secrets: vmailspec::environment::secrets::Secrets::default(),
             foreign: ["here.example".into(), "there.example".into()],
         }
@@ -329,6 +332,21 @@ async fn what_fails_before_the_first_clause_blocks_the_case_and_says_where() {
         Some("the set-up failed in line 4: expected 250, but there was 550 no")
     );
     assert!(outcome.clauses.iter().all(|one| one.seen == Seen::Nothing));
+}
+
+#[tokio::test]
+async fn what_a_server_of_somebody_elses_is_not_asked_is_unsupported_and_never_blocked() {
+    let mut fake = Fake::new(Faults::default()).await;
+    fake.manners = Some(Manners {
+        domains: vec!["named.test".to_owned()],
+        pace: None,
+    });
+    let outcome = fake.play(MAIL).await;
+    assert_eq!(outcome.blocked.as_deref(), Some(FOREIGN));
+    let spared = |one: &ClauseSeen| one.seen == Seen::Unsupported;
+    assert!(outcome.clauses.iter().all(spared), "{outcome:#?}");
+    let told = format!("! behind `RCPT TO:<address@{DOMAIN}>` {FOREIGN}");
+    assert!(outcome.transcript.iter().any(|(_, line)| *line == told));
 }
 
 #[rstest]

@@ -25,6 +25,7 @@ fn books() -> Books {
     Books {
         prefix: "r-1-".into(),
         places: Places::new(&names, false),
+        log_is_seen: true,
         ..Books::default()
     }
 }
@@ -150,6 +151,21 @@ fn a_failure_that_nobody_may_hear_of_shows_in_the_log() {
     assert_eq!(ids(&books), [""; 0]);
     // For a sender who wants to hear of it the log is no bounce.
     books.transactions[0].from = "friend@s.test".into();
+    assert_eq!(ids(&books), ["ledger.lost"]);
+}
+
+#[test]
+fn a_failure_that_nobody_may_hear_of_is_no_loss_where_the_log_cannot_be_seen() {
+    let mut books = books();
+    books.log_is_seen = false;
+    let mut silent = to(&[(FOREIGN, 250)], taken());
+    silent.recipients[0].parameters = "NOTIFY=SUCCESS".into();
+    books.transactions.push(silent);
+    assert_eq!(ids(&books), [""; 0]);
+    // A mailbox that is there has its mail, and a sender who wants to hear hears.
+    books.transactions[0].recipients[0].address = ADDRESS.into();
+    assert_eq!(ids(&books), ["ledger.lost"]);
+    books.transactions[0] = to(&[(FOREIGN, 250)], taken());
     assert_eq!(ids(&books), ["ledger.lost"]);
 }
 

@@ -70,6 +70,8 @@ enum Halt {
     Surprise,
     /// The set-up or the environment failed: what follows is blocked.
     Blocked(String),
+    /// The target is somebody else's, and is not asked for what follows.
+    Spared(String),
 }
 
 /// The score of one case.
@@ -160,6 +162,17 @@ impl Score {
         self.halt = Some(Halt::Blocked(reason));
     }
 
+    /// This target is not asked for what comes next; what was judged stays.
+    pub(super) fn spare(&mut self, reason: String) {
+        if self.halted() {
+            return;
+        }
+        if let Some(entry) = self.current() {
+            entry.unseen.get_or_insert_with(|| reason.clone());
+        }
+        self.halt = Some(Halt::Spared(reason));
+    }
+
     pub(super) fn outcome(self) -> Outcome {
         let halted = self.halt;
         let mut unseen = self.entries.iter().find_map(|entry| entry.unseen.clone());
@@ -173,6 +186,7 @@ impl Score {
                         Seen::Nothing
                     }
                     (None, Some(Halt::Surprise)) if !entry.reached => Seen::NotReached,
+                    (None, Some(Halt::Spared(_))) if !entry.reached => Seen::Unsupported,
                     (None, _) if entry.unseen.is_some() => Seen::Unsupported,
                     // Reached, and nothing below it was looked at.
                     (None, _) if entry.met == 0 => Seen::Nothing,
@@ -191,7 +205,7 @@ impl Score {
             })
             .collect();
         let blocked = match halted {
-            Some(Halt::Blocked(reason)) => Some(reason),
+            Some(Halt::Blocked(reason) | Halt::Spared(reason)) => Some(reason),
             _ => unseen.take().map(|what| format!("needs {what}")),
         };
         Outcome {

@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::message::{Envelope, content};
 use super::score::{Miss, Score};
 use super::{Journal, Stage};
+use crate::environment::manners::FOREIGN;
 use crate::ledger::follow::Transaction;
 use crate::ledger::sightings::Sighting;
 use crate::mailer;
@@ -28,6 +29,8 @@ pub(crate) enum Stop {
     Missed(Miss),
     /// Not the target's doing: nothing can be said.
     Environment(String),
+    /// The target is somebody else's, and is not asked for this.
+    Spared(String),
 }
 
 /// Whether the step was an expectation, and was met.
@@ -167,6 +170,10 @@ impl<'a, S: Stage> Run<'a, S> {
                     self.journal.note(format!("! {why}"));
                     score.block(format!("line {}: {why}", self.line_number(step.span)));
                 }
+                Err(Stop::Spared(why)) => {
+                    self.journal.note(format!("! {why}"));
+                    score.spare(FOREIGN.to_owned());
+                }
                 Err(Stop::Surprise(miss)) => self.missed(miss, true, score),
                 Err(Stop::Missed(miss)) => self.missed(miss, false, score),
             }
@@ -188,7 +195,7 @@ impl<'a, S: Stage> Run<'a, S> {
         let word = match self.step(step, true).await {
             Ok(_) => "as the scenario says".to_owned(),
             Err(Stop::Surprise(miss) | Stop::Missed(miss)) => miss.seen,
-            Err(Stop::Environment(why)) => why,
+            Err(Stop::Environment(why) | Stop::Spared(why)) => why,
         };
         self.journal.note(format!("evidence, line {line}: {word}"));
     }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
+/// Why a message was not sent.
+pub const FOREIGN: &str = "not sent: mail for a domain that the target's description does not name";
+
 /// What every connection to it observes.
 #[derive(Debug, Clone)]
 pub struct Manners {
@@ -100,9 +103,7 @@ impl Guard {
         } else if let Some(foreign) = &self.foreign
             && (begins("DATA") || begins("BDAT"))
         {
-            return Err(format!(
-                "not sent: a message after `{foreign}`, for the target's description does not name that domain"
-            ));
+            return Err(format!("behind `{foreign}` {FOREIGN}"));
         }
         Ok(())
     }

@@ -17,6 +17,8 @@ pub struct Books {
     pub prefix: String,
     /// The target's log lines; empty: not visible.
     pub log: Vec<String>,
+    /// Whether every line of it would be there.
+    pub log_is_seen: bool,
     /// Which addresses have a known place.
     pub places: Places,
     /// Tokens that the queue holds.
@@ -177,7 +179,8 @@ impl Books {
     }
 
     /// A failed delivery that nobody is to hear of (null sender, NOTIFY without FAILURE) and mail that a
-    /// `discard:` row throws away leave their trace in the log alone.
+    /// `discard:` row throws away leave their trace in the log alone. Where that cannot be seen, nothing
+    /// can be said of the former, unless it was for a mailbox that is there.
     fn logged(
         &self,
         reply: &str,
@@ -186,7 +189,8 @@ impl Books {
         transaction: &Transaction,
     ) -> bool {
         let silent = transaction.from.is_empty() || recipient.wants_no_failure();
-        (silent && self.log_has(reply, address, "status=bounced"))
+        let unseen = !self.log_is_seen && !self.places.is_mailbox(address);
+        (silent && (unseen || self.log_has(reply, address, "status=bounced")))
             || self.log_has(reply, address, "relay=discard")
             || self.log_has(reply, address, "/discard[")
     }

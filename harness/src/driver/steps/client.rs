@@ -47,7 +47,7 @@ impl<'a, S: Stage> Run<'a, S> {
     pub(super) async fn send(&mut self, octets: &[u8], span: Span) -> Result<Done, Stop> {
         self.journal.spoke();
         let sent = self.current()?.send(octets, span).await;
-        sent.map_err(Stop::Environment)?;
+        sent.map_err(Stop::Spared)?;
         Ok(Done::Action)
     }
 
@@ -59,7 +59,7 @@ impl<'a, S: Stage> Run<'a, S> {
             let text = self.text(segment);
             let octets = unescape(&text).map_err(|error| Stop::Environment(error.to_string()))?;
             let sent = self.current()?.send(&octets, span).await;
-            sent.map_err(Stop::Environment)?;
+            sent.map_err(Stop::Spared)?;
         }
         Ok(Done::Action)
     }

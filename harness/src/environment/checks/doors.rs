@@ -211,7 +211,9 @@ fn certificate(outside: &Outside, place: &Place, shook: Result<(), String>) -> F
         Ok(()) if outside.trust == Trust::Any => open(key, "any certificate is taken"),
         Ok(()) => fits(key, format!("the certificate of {place} is one for {name}")),
         Err(why) => {
-            let advice = if ["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"]
+            let advice = if why.contains("CaUsedAsEndEntity") {
+                "it is signed by itself, and no authority's: \"any\" takes it (--certificates on the command line)"
+            } else if ["UnknownIssuer", "BadSignature"]
                 .iter()
                 .any(|word| why.contains(word))
             {
