@@ -303,7 +303,7 @@ fn dated(path: &Path) -> Result<(), Difference> {
         .next()
         .and_then(|number| number.parse().ok());
     let named = seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-    is_now(what, named.ok_or((what.to_owned(), name))?)
+    is_now(what, named.ok_or_else(|| (what.to_owned(), name))?)
 }
 
 fn is_now(what: &str, date: SystemTime) -> Result<(), Difference> {
