@@ -17,6 +17,7 @@
 use std::path::Path;
 
 use crate::event::{CaseResult, Verdict};
+use crate::ledger::CLAUSES;
 use crate::plan::selection::matches;
 
 /// One line of the list.
@@ -136,7 +137,7 @@ impl Known {
     }
 
     /// The entries that say more than the truth, in words. `whole`: nothing was left out of the
-    /// run, so an entry that matched nothing is stale too.
+    /// run, so an entry that matched nothing is stale too, unless the ledger could not look.
     #[must_use]
     pub fn stale(&self, results: &[CaseResult], whole: bool) -> Vec<String> {
         let mut stale = Vec::new();
@@ -147,7 +148,8 @@ impl Known {
                 .filter(|(case, clause)| entry.is_about(&case.name, &clause.id))
                 .map(|(_, clause)| clause.verdict)
                 .collect();
-            let why = if verdicts.is_empty() && whole {
+            let unlooked = results.iter().any(|case| entry.is_beyond(case));
+            let why = if verdicts.is_empty() && whole && !unlooked {
                 "matches no clause of this run"
             } else if !entry.wavers
                 && verdicts.contains(&Verdict::Held)
@@ -169,5 +171,15 @@ impl Known {
 impl Entry {
     fn is_about(&self, case: &str, id: &str) -> bool {
         matches(&self.pattern, id) || matches(&self.pattern, &format!("{case}:{id}"))
+    }
+
+    /// Whether it speaks of a case's ledger where that had no look: no mail can be followed there.
+    fn is_beyond(&self, case: &CaseResult) -> bool {
+        let ids = CLAUSES.map(|(id, ..)| id);
+        let looked = case
+            .clauses
+            .iter()
+            .any(|clause| ids.contains(&clause.id.as_str()));
+        !looked && ids.iter().any(|id| self.is_about(&case.name, id))
     }
 }

@@ -94,6 +94,17 @@ fn an_entry_never_says_more_than_the_truth(
 }
 
 #[test]
+fn an_entry_of_the_ledger_is_not_stale_where_no_mail_could_be_followed() {
+    let known = Known::parse("t/one:ledger.refused  arrives  2024-05-01\n").unwrap();
+    let mut results = [case("t/one", &[("a.x", Verdict::Held)])];
+    assert_eq!(known.stale(&results, true), [""; 0]);
+    results[0] = case("t/one", &[("ledger.lost", Verdict::Held)]);
+    assert_eq!(known.stale(&results, true).len(), 1);
+    results[0] = case("t/two", &[("a.x", Verdict::Held)]);
+    assert_eq!(known.stale(&results, true).len(), 1);
+}
+
+#[test]
 fn in_a_part_of_the_suite_an_entry_may_match_nothing() {
     let known = Known::parse("b.x  reason  2024-05-01\n").unwrap();
     assert!(
