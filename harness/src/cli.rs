@@ -225,8 +225,8 @@ struct Bench {
     /// With --against: idle sessions beside 500 active ones, with the reference server
     #[arg(long, value_name = "N", default_value_t = 5000, requires = "against")]
     idle: usize,
-    /// With --against: only these, by part of their name
-    #[arg(long, value_name = "WORD", requires = "against")]
+    /// With --against: only this part
+    #[arg(long, value_name = "PART", requires = "against", value_parser = ["speed", "fsync", "memory", "idle"])]
     only: Option<String>,
 }
 

@@ -19,6 +19,9 @@ use crate::config::Service;
 use crate::connection::{self, Port};
 use crate::log;
 
+/// How many clients the kernel holds until they are accepted, where it lets so many wait. One for which
+/// it has no place may take itself for connected, and wait for a greeting that never comes.
+const BACKLOG: i32 = 4096;
 /// Wait after accept(2) failed for want of file descriptors or memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
@@ -32,16 +35,23 @@ pub struct Bound {
     socket: StdListener,
 }
 
+fn listen_on(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = StdListener::bind(address)?;
+    // The standard library lets 128 wait.
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
 /// Binds every address of a service.
 pub fn bind(service: &Service) -> Result<Vec<Bound>, String> {
     let mut bound = Vec::new();
     for address in &service.addresses {
-        let socket = StdListener::bind(address)
+        let socket = listen_on(*address)
             .or_else(|error| {
                 // [::] stands for all addresses; on a machine without IPv6 that is 0.0.0.0.
                 let fallback = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
                 if address.ip().is_unspecified() && address.is_ipv6() {
-                    StdListener::bind(fallback)
+                    listen_on(fallback)
                 } else {
                     Err(error)
                 }
@@ -191,5 +201,23 @@ async fn admit(
     if !params.smtpd_tls_wrappermode {
         let _ =
             tokio::time::timeout(Duration::from_secs(5), stream.write_all(text.as_bytes())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream as StdStream;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_of_clients_waits_in_the_kernel_until_each_is_accepted() {
+        let socket = listen_on((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let connect = |_| StdStream::connect_timeout(&address, Duration::from_secs(10)).unwrap();
+        let burst: Vec<StdStream> = (0..500).map(connect).collect();
+        for _ in &burst {
+            socket.accept().unwrap();
+        }
     }
 }
