@@ -349,6 +349,19 @@ async fn what_a_server_of_somebody_elses_is_not_asked_is_unsupported_and_never_b
     assert!(outcome.transcript.iter().any(|(_, line)| *line == told));
 }
 
+#[tokio::test]
+async fn a_mail_client_that_was_not_let_is_not_refused_by_the_server() {
+    let text = "title   a client\nstart   nothing\n\nmailer 25\n  from <friend@$sender>\n  to <address@$domain>\n\n\
+        MUST    seq.one   rfc5321#3.3   it is refused\nmailer refused\n";
+    let mut fake = Fake::new(Faults::default()).await;
+    fake.manners = Some(Manners {
+        domains: vec!["named.test".to_owned()],
+        pace: None,
+    });
+    let outcome = fake.play(text).await;
+    assert_eq!(seen(&outcome, "seq.one"), Seen::Unsupported);
+}
+
 #[rstest]
 #[case("GREETING", "554 no\r\n", "the greeting was 554 no")]
 #[case("EHLO", "500 no\r\n", "EHLO was answered 500 no")]

@@ -11,6 +11,7 @@ use super::super::replies;
 use super::super::score::Miss;
 use super::world::ACTION;
 use super::{Done, Run, Stage, Stop};
+use crate::environment::manners::FOREIGN;
 use crate::mailer;
 use crate::scenario::text::unescape;
 use crate::scenario::{Closing, Entry, Message, Reply, Span, StepKind, Text, Vantage};
@@ -211,6 +212,10 @@ impl<'a, S: Stage> Run<'a, S> {
         let result = result.map(|_| ()).map_err(|refusal| refusal.text);
         let word = result.as_ref().err().map_or("accepted", String::as_str);
         self.journal.note(format!("mailer: {word}"));
+        if word.ends_with(FOREIGN) {
+            // Nobody refused it.
+            return Err(Stop::Spared(word.to_owned()));
+        }
         self.mailed = Some(result);
         Ok(Done::Action)
     }
