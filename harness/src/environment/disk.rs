@@ -4,6 +4,7 @@
 //! is killed, the reaper unmounts what is below its folder. Mounting needs root.
 
 use std::ffi::CString;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -50,11 +51,7 @@ impl Disks {
             Disk::Queue => &self.queue,
         };
         let path = folder.join(FILLER);
-        let done = if full {
-            fill(&path)
-        } else {
-            std::fs::remove_file(&path)
-        };
+        let done = if full { fill(&path) } else { free(&path) };
         done.map_err(|error| format!("{}: {error}", path.display()))
     }
 }
@@ -68,13 +65,35 @@ impl Drop for Disks {
     }
 }
 
+/// Empty before it is removed: a program that was being started while it was filled may have it
+/// open still, and what is open keeps its room.
+fn free(path: &Path) -> io::Result<()> {
+    File::options().write(true).open(path)?.set_len(0)?;
+    fs::remove_file(path)
+}
+
 fn fill(path: &Path) -> io::Result<()> {
-    let mut file = std::fs::File::create(path)?;
+    let mut file = File::create(path)?;
     loop {
         match file.write(&[0; 16 * 1024]) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_again_although_somebody_has_what_filled_the_disk_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILLER);
+        fs::write(&path, [0; 4096]).unwrap();
+        let open = File::open(&path).unwrap();
+        free(&path).unwrap();
+        assert_eq!((open.metadata().unwrap().len(), path.exists()), (0, false));
     }
 }
