@@ -45,33 +45,47 @@ pub struct Letter {
 
 /// Why the client gave up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct GaveUp {
     /// What the client says.
     pub text: String,
-    /// The end of data may have been sent, so the message may be on its way.
-    pub unknown: bool,
+    /// What it came from.
+    pub cause: Cause,
+}
+
+/// What kept a client from sending its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The suite itself: mail would have gone to a domain that nobody named, or to an address that
+    /// this client cannot say.
+    HeldBack,
+    /// A reply of the target's.
+    Refused,
+    /// No reply, before the message was sent.
+    BrokenOff,
+    /// No reply, and the end of data may have been sent: the message may be on its way.
+    Unknown,
 }
 
 /// Sends; the reply at the end of data.
-pub async fn send(letter: &Letter) -> Result<String, Refusal> {
-    let early = |text: String| Refusal {
+pub async fn send(letter: &Letter) -> Result<String, GaveUp> {
+    let held_back = |text: String| GaveUp {
         text,
-        unknown: false,
+        cause: Cause::HeldBack,
     };
     if let Some(manners) = &letter.manners {
         let mut guard = Guard::new(&manners.domains);
         for to in &letter.to {
             guard
                 .passes(format!("RCPT TO:<{to}>\r\n").as_bytes())
-                .map_err(early)?;
+                .map_err(held_back)?;
         }
-        guard.passes(b"DATA\r\n").map_err(early)?;
+        guard.passes(b"DATA\r\n").map_err(held_back)?;
         if let Some(pace) = &manners.pace {
             pace.turn().await;
         }
     }
-    let words = |error: lettre::transport::smtp::Error| early(in_words(&error));
-    let envelope = envelope(letter).map_err(early)?;
+    let words = |error| gave_up(&error, Cause::BrokenOff);
+    let envelope = envelope(letter).map_err(held_back)?;
     let mut tls = TlsParameters::builder(letter.hostname.clone());
     match &letter.trust {
         Trust::Public => {}
@@ -113,24 +127,29 @@ pub async fn send(letter: &Letter) -> Result<String, Refusal> {
     let response = connection
         .send(&envelope, text.as_bytes())
         .await
-        .map_err(|error| Refusal {
-            text: in_words(&error),
-            unknown: error.status().is_none(),
-        })?;
+        .map_err(|error| gave_up(&error, Cause::Unknown))?;
     // The message is handed over; what QUIT is answered changes nothing.
     let _ = connection.quit().await;
     let first = response.first_line().unwrap_or_default();
     Ok(format!("{} {first}", response.code()))
 }
 
+/// The client's own error; `silent` is what it comes from where the target did not reply.
+fn gave_up(error: &lettre::transport::smtp::Error, silent: Cause) -> GaveUp {
+    GaveUp {
+        text: in_words(error),
+        cause: error.status().map_or(silent, |_| Cause::Refused),
+    }
+}
+
 /// What the ledger keeps of it. A client of this kind does not tell which recipient was refused:
 /// where it gave up, none is taken for granted.
 #[must_use]
-pub fn transaction(letter: &Letter, result: &Result<String, Refusal>, span: Span) -> Transaction {
+pub fn transaction(letter: &Letter, result: &Result<String, GaveUp>, span: Span) -> Transaction {
     let end = match result {
         Ok(reply) => End::Accepted(reply.clone()),
-        Err(refusal) if refusal.unknown => End::Unknown,
-        Err(refusal) => End::Refused(refusal.text.clone()),
+        Err(why) if why.cause == Cause::Unknown => End::Unknown,
+        Err(why) => End::Refused(why.text.clone()),
     };
     let code = if result.is_ok() { 250 } else { 0 };
     let recipients = letter

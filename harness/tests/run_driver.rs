@@ -349,16 +349,35 @@ async fn what_a_server_of_somebody_elses_is_not_asked_is_unsupported_and_never_b
     assert!(outcome.transcript.iter().any(|(_, line)| *line == told));
 }
 
+const MAILER: &str = "title   a client\nstart   nothing\n\nmailer 25\n  from <friend@$sender>\n  to <address@$domain>\n\n\
+    MUST    seq.one   rfc5321#3.3   it is refused\nmailer refused\n";
+
+#[rstest]
+#[case("RCPT", "550 no\r\n", Seen::AsSaid)]
+#[case("RCPT", "", Seen::Otherwise(Harm::None))]
+#[case("DATA", "", Seen::Otherwise(Harm::None))]
+#[tokio::test]
+async fn a_mail_client_is_refused_by_a_reply_and_not_by_a_connection_that_breaks(
+    #[case] command: &'static str,
+    #[case] reply: &'static str,
+    #[case] expected: Seen,
+) {
+    let faults = Faults {
+        replies: vec![(command, reply)],
+        ..Faults::default()
+    };
+    let outcome = Fake::new(faults).await.play(MAILER).await;
+    assert_eq!(seen(&outcome, "seq.one"), expected, "{outcome:#?}");
+}
+
 #[tokio::test]
 async fn a_mail_client_that_was_not_let_is_not_refused_by_the_server() {
-    let text = "title   a client\nstart   nothing\n\nmailer 25\n  from <friend@$sender>\n  to <address@$domain>\n\n\
-        MUST    seq.one   rfc5321#3.3   it is refused\nmailer refused\n";
     let mut fake = Fake::new(Faults::default()).await;
     fake.manners = Some(Manners {
         domains: vec!["named.test".to_owned()],
         pace: None,
     });
-    let outcome = fake.play(text).await;
+    let outcome = fake.play(MAILER).await;
     assert_eq!(seen(&outcome, "seq.one"), Seen::Unsupported);
 }
 

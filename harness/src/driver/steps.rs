@@ -12,7 +12,7 @@ use super::{Journal, Stage};
 use crate::environment::manners::FOREIGN;
 use crate::ledger::follow::Transaction;
 use crate::ledger::sightings::Sighting;
-use crate::mailer;
+use crate::mailer::{self, GaveUp};
 use crate::names::Tokens;
 use crate::plan::Case;
 use crate::plan::needs::sights;
@@ -52,7 +52,7 @@ pub(super) struct Run<'a, S> {
     opened: usize,
     watches: BTreeMap<String, Watch>,
     transactions: Vec<Transaction>,
-    mailed: Option<Result<(), String>>,
+    mailed: Option<Result<(), GaveUp>>,
     earlier: Vec<Sighting>,
 }
 

@@ -11,8 +11,7 @@ use super::super::replies;
 use super::super::score::Miss;
 use super::world::ACTION;
 use super::{Done, Run, Stage, Stop};
-use crate::environment::manners::FOREIGN;
-use crate::mailer;
+use crate::mailer::{self, Cause, GaveUp};
 use crate::scenario::text::unescape;
 use crate::scenario::{Closing, Entry, Message, Reply, Span, StepKind, Text, Vantage};
 use crate::wire::Heard;
@@ -202,40 +201,40 @@ impl<'a, S: Stage> Run<'a, S> {
         let result = timeout(limit, mailer::send(&letter))
             .await
             .unwrap_or_else(|_| {
-                Err(mailer::Refusal {
+                Err(GaveUp {
                     text: format!("no end after {limit:?}"),
-                    unknown: true,
+                    cause: Cause::Unknown,
                 })
             });
         self.transactions
             .push(mailer::transaction(&letter, &result, span));
-        let result = result.map(|_| ()).map_err(|refusal| refusal.text);
-        let word = result.as_ref().err().map_or("accepted", String::as_str);
+        let result = result.map(|_| ());
+        let word = result.as_ref().map_or_else(|why| &*why.text, |()| "accepted");
         self.journal.note(format!("mailer: {word}"));
-        if word.ends_with(FOREIGN) {
-            // Nobody refused it.
-            return Err(Stop::Spared(word.to_owned()));
+        match result {
+            Err(why) if why.cause == Cause::HeldBack => return Err(Stop::Spared(why.text)),
+            result => self.mailed = Some(result),
         }
-        self.mailed = Some(result);
         Ok(Done::Action)
     }
 
     pub(super) fn mailed(&self, accepted: bool, span: Span) -> Result<Done, Stop> {
-        match (&self.mailed, accepted) {
-            (None, _) => Err(Stop::Environment(
+        let Some(result) = &self.mailed else {
+            return Err(Stop::Environment(
                 "no `mailer` line stands before this one".into(),
-            )),
-            (Some(Ok(())), true) | (Some(Err(_)), false) => Ok(Done::Met),
-            (Some(Ok(())), false) => Err(Stop::Surprise(Miss::new(
-                span,
-                "the mailer to be refused",
-                "it was accepted",
-            ))),
-            (Some(Err(why)), true) => Err(Stop::Surprise(Miss::new(
-                span,
-                "the mailer to be accepted",
-                why.clone(),
-            ))),
-        }
+            ));
+        };
+        let expected = match (accepted, result) {
+            (true, Ok(())) => return Ok(Done::Met),
+            // A connection that breaks, or a client that waits in vain, was refused by nobody.
+            (false, Err(why)) if why.cause == Cause::Refused => return Ok(Done::Met),
+            (true, _) => "the mailer to be accepted",
+            (false, _) => "the mailer to be refused, by a reply",
+        };
+        let seen = match result {
+            Ok(()) => "it was accepted",
+            Err(why) => &why.text,
+        };
+        Err(Stop::Surprise(Miss::new(span, expected, seen)))
     }
 }
