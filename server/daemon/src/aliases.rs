@@ -46,10 +46,14 @@ pub async fn expand(params: &Params, recipient: &Mailbox) -> Result<Vec<Mailbox>
             if fixed.contains(&key) {
                 break;
             }
+            // Before the tables are asked: at this depth even an address that none has is too deep.
+            if chain.len() >= params.virtual_alias_recursion_limit {
+                return Err(too_deep("nesting", &first));
+            }
             let Some(found) = lookup(params, &address).await? else {
                 break;
             };
-            if !chain.insert(key.clone()) || chain.len() > params.virtual_alias_recursion_limit {
+            if !chain.insert(key.clone()) {
                 return Err(too_deep("nesting", &first));
             }
             if found
