@@ -275,7 +275,7 @@ struct BlackBox {
     /// With a URL: the account's password is the first line of this file
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// With a URL: whose certificates are taken: public, any, or a file of authorities (PEM)
+    /// With a URL: whose certificates are taken: public, any, or a file with its own or an authority's (PEM)
     #[arg(long, value_name = "WORD|FILE", default_value = "public")]
     certificates: String,
     /// With a URL: the name in the server's certificate, if it is not the URL's

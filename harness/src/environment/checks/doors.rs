@@ -212,7 +212,7 @@ fn certificate(outside: &Outside, place: &Place, shook: Result<(), String>) -> F
         Ok(()) => fits(key, format!("the certificate of {place} is one for {name}")),
         Err(why) => {
             let advice = if why.contains("CaUsedAsEndEntity") {
-                "it is signed by itself, and no authority's: \"any\" takes it (--certificates on the command line)"
+                "it is signed by itself, and no authority's: name its own file (--certificates on the command line)"
             } else if ["UnknownIssuer", "BadSignature"]
                 .iter()
                 .any(|word| why.contains(word))
