@@ -47,15 +47,12 @@ pub async fn expand(params: &Params, recipient: &Mailbox) -> Result<Vec<Mailbox>
                 break;
             }
             // Before the tables are asked: at this depth even an address that none has is too deep.
-            if chain.len() >= params.virtual_alias_recursion_limit {
+            if chain.len() >= params.virtual_alias_recursion_limit || !chain.insert(key.clone()) {
                 return Err(too_deep("nesting", &first));
             }
             let Some(found) = lookup(params, &address).await? else {
                 break;
             };
-            if !chain.insert(key.clone()) {
-                return Err(too_deep("nesting", &first));
-            }
             if found
                 .iter()
                 .any(|found| found.local.len() + found.domain.len() > ADDRESS_LIMIT)
