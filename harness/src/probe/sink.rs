@@ -178,6 +178,17 @@ fn one<S: Stage>(look: &Look<'_, S>, sunk: &Sunk, detail: &Detail) -> Result<(),
                 Miss::new(detail.span, "no CR and no LF alone", seen).harmful(),
             ))
         }
+        "width" => {
+            let lines = sunk.content.split(|&octet| octet == b'\n');
+            let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+            let longest = lines.max_by_key(|line| line.len()).unwrap_or_default();
+            if text.parse().is_ok_and(|limit| longest.len() <= limit) {
+                return Ok(());
+            }
+            let (long, line) = (longest.len(), String::from_utf8_lossy(longest));
+            let expected = format!("no line of more than {text} octets");
+            Err(miss(expected, format!("one of {long}: {line}")))
+        }
         "parameter" | "noparameter" => {
             let words = sunk.parameters.iter().flat_map(|all| all.split(' '));
             let there = words.clone().any(|word| {

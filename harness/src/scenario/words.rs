@@ -122,6 +122,7 @@ pub const SINK_DETAILS: &[&str] = &[
     "parameter",
     "noparameter",
     "crlf",
+    "width",
 ];
 
 /// A word of the language and what it means.

@@ -163,7 +163,9 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -214,7 +216,11 @@ mod tests {
         let [other, _] = certificates();
         let chain = [other];
         assert_eq!(Trust::Any.takes(&chain, "a.test"), Ok(()));
-        assert!(Trust::Authorities(vec![named]).takes(&chain, "a.test").is_err());
+        assert!(
+            Trust::Authorities(vec![named])
+                .takes(&chain, "a.test")
+                .is_err()
+        );
         assert!(Trust::Public.takes(&chain, "a.test").is_err());
     }
 }

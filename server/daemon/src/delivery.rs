@@ -250,7 +250,7 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
             let (client, slots) = (delivery.smtp.clone(), delivery.smtp_slots.clone());
             let (parcel, hop, recipients) = (parcel.clone(), hop.clone(), recipients.to_vec());
             running.spawn(async move {
-                let _turn = match client.turn(&hop).await {
+                let _turn = match client.turn(&hop, &parcel.params).await {
                     Ok(turn) => turn,
                     Err(verdict) => {
                         let verdicts = recipients.into_iter().map(|index| (index, verdict.clone()));
@@ -395,15 +395,15 @@ impl Report {
         log::line(
             self.program,
             &format!(
-                "{}: to=<{}>,{original} relay={}, delay={}, delays={}/{}/{}/{}, dsn={}, status={word} ({})",
+                "{}: to=<{}>,{original} relay={}, delay={:.2}, delays={:.2}/{:.2}/{:.2}/{:.2}, dsn={}, status={word} ({})",
                 record.id,
                 recipient.mailbox,
                 reason.relay,
-                seconds(arrival),
-                seconds(arrival.saturating_sub(in_round)),
-                seconds(in_round.saturating_sub(working)),
-                seconds(self.connecting),
-                seconds(working.saturating_sub(self.connecting)),
+                arrival.as_secs_f64(),
+                arrival.saturating_sub(in_round).as_secs_f64(),
+                in_round.saturating_sub(working).as_secs_f64(),
+                self.connecting.as_secs_f64(),
+                working.saturating_sub(self.connecting).as_secs_f64(),
                 reason.status,
                 reason.text,
             ),
@@ -440,35 +440,4 @@ fn record(active: &mut Active, mut report: Report) -> bool {
     }
     active.mark(changes);
     soon
-}
-
-/// A delay as Postfix logs it: two significant digits, nothing below a hundredth of a second.
-fn seconds(delay: Duration) -> String {
-    let value = delay.as_secs_f64();
-    match value {
-        ..0.005 => "0".to_owned(),
-        ..1.0 => {
-            let text = format!("{value:.2}");
-            text.strip_suffix('0').unwrap_or(&text).to_owned()
-        }
-        ..10.0 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case(0, "0")]
-    #[case(13, "0.01")]
-    #[case(100, "0.1")]
-    #[case(1234, "1.2")]
-    #[case(12_345, "12")]
-    fn delays_have_two_significant_digits(#[case] milliseconds: u64, #[case] text: &str) {
-        assert_eq!(seconds(Duration::from_millis(milliseconds)), text);
-    }
 }

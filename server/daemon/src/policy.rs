@@ -145,9 +145,8 @@ impl Client<'_> {
             |_: Failed| Reply::new(451, format!("4.3.0 <{rcpt}>: Temporary lookup failure"));
         let mailbox = resolve::qualified(params, recipient);
         let class = resolve::class(params, &mailbox).await.map_err(failed)?;
-        let ours = class.takes_from_everybody() || resolve::is_own_postmaster(params, &mailbox);
         // A local part with a route in it could make a server behind this one a relay (R03).
-        let ours = ours && !mailbox.local.contains(['@', '%', '!']);
+        let ours = class.takes_from_everybody() && !mailbox.local.contains(['@', '%', '!']);
         refused(&params.smtpd_helo_restrictions, Subject::Helo(helo))?;
         if let Some(sender) = sender {
             refused(&params.smtpd_sender_restrictions, Subject::Sender(sender))?;

@@ -26,11 +26,11 @@ pub(crate) fn give_up(params: &Params) -> Result<(), String> {
     let id = |maps: &crate::tables::Maps| maps.fixed().and_then(|text| text.parse::<u32>().ok());
     let (Some(uid), Some(gid)) = (id(&params.virtual_uid_maps), id(&params.virtual_gid_maps))
     else {
-        log::line(
-            "master",
-            "warning: virtual_uid_maps or virtual_gid_maps is not static:number; running on as root",
+        return Err(
+            "started by root: expected static:NUMBER in virtual_uid_maps and virtual_gid_maps, \
+             whose user vmaild becomes"
+                .to_owned(),
         );
-        return Ok(());
     };
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     for folder in folders(params) {

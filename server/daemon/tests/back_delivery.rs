@@ -154,7 +154,7 @@ async fn a_message_that_outgrows_the_limit_is_not_taken_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_path_that_leads_out_bounces_and_makes_nothing() {
+async fn a_path_that_leads_out_bounces_and_a_link_puts_off_and_neither_makes_anything() {
     let back = Back::start("").await;
     let outside = tempfile::tempdir().unwrap();
     symlink(outside.path(), back.folder.path().join("vmail/link")).unwrap();
@@ -163,10 +163,11 @@ async fn a_path_that_leads_out_bounces_and_makes_nothing() {
         .await
         .unwrap();
     let notice = back.wait_for("mydomain.com/sender", 1).await.remove(0);
-    assert_eq!(notice.matches("Status: 5.3.5").count(), 2, "{notice}");
+    assert_eq!(notice.matches("Status: 5.3.5").count(), 1, "{notice}");
+    let listing = eventually(|| Some(back.listing()).filter(|l| l.contains("cross-device"))).await;
+    assert!(listing.contains("<link@mydomain.com>"), "{listing}");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     assert!(!back.folder.path().join("up").exists());
-    back.wait_until_empty().await;
 }
 
 #[tokio::test]

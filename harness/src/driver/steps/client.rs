@@ -209,7 +209,9 @@ impl<'a, S: Stage> Run<'a, S> {
         self.transactions
             .push(mailer::transaction(&letter, &result, span));
         let result = result.map(|_| ());
-        let word = result.as_ref().map_or_else(|why| &*why.text, |()| "accepted");
+        let word = result
+            .as_ref()
+            .map_or_else(|why| &*why.text, |()| "accepted");
         self.journal.note(format!("mailer: {word}"));
         match result {
             Err(why) if why.cause == Cause::HeldBack => return Err(Stop::Spared(why.text)),

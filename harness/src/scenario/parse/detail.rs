@@ -110,6 +110,7 @@ fn form(word: &str) -> &'static str {
         "part" => "N TYPE, as `2 message/delivery-status`",
         "maildirsize" => "the first line of maildirsize, as 102400S",
         "path" => "a path below virtual_mailbox_base",
+        "width" => "a number of octets, as 998",
         "form" => "hello, keywords, unique, codes or no-codes",
         _ => "a text",
     }
@@ -128,6 +129,7 @@ fn fits(word: &str, text: &str) -> bool {
             (3..=4).contains(&text.len()) && text.chars().all(|c| ('0'..='7').contains(&c))
         }
         "owner" => text == "vmail",
+        "width" => text.parse::<usize>().is_ok(),
         "date" => !text.contains([' ', ':']),
         "form" => FORMS.contains(&text),
         "part" => text.split_once(' ').is_some_and(|(number, kind)| {

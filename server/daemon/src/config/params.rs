@@ -178,6 +178,7 @@ parameters! {
     smtp_data_done_timeout: Duration = "600s", at least 1; "How long a next hop may take for the end of a message."
     smtp_quit_timeout: Duration = "300s", at least 1; "How long a next hop may take for QUIT."
     smtp_tls_security_level: TlsLevel = ""; "none; may: TLS to next hops that offer it; encrypt: only to these. Certificates are not verified.", but "more levels: dane, verify, secure, fingerprint"
+    default_destination_concurrency_limit: usize = "20", at least 1; "Connections to one next hop at a time; one over which more mail can go is used again.", but "begins with initial_destination_concurrency"
     smtp_destination_recipient_limit: usize = "50", at least 1; "Recipients of one transaction with a next hop."
     smtpd_client_restrictions: Vec<Restriction> = ""; "Asked first, at RCPT, VRFY and ETRN."
     smtpd_helo_restrictions: Vec<Restriction> = ""; "Asked second, at RCPT and VRFY."

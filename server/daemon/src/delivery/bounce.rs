@@ -53,11 +53,7 @@ pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Act
         let (told, untold) = entries(kind, &record);
         let sender = match (&record.sender, told.is_empty()) {
             (ReversePath::Mailbox(sender), false) => sender,
-            (sender, nobody) => {
-                if *sender == ReversePath::Null && !nobody && kind == Kind::Failed {
-                    let id = &record.id;
-                    log::line("bounce", &format!("{id}: undeliverable notice dropped"));
-                }
+            _ => {
                 if kind != Kind::Delayed {
                     done(active, &told, &untold);
                 }
@@ -312,9 +308,7 @@ impl Notice<'_> {
                  handed to another server you may still hear from that one.\n",
             ),
         };
-        if self.kind != Kind::Delivered {
-            text.push_str("\nFor help write to postmaster, and include this report.\n");
-        }
+        text.push_str("\nFor help write to postmaster, and include this report.\n");
         for Entry {
             recipient, reason, ..
         } in self.entries
@@ -324,11 +318,7 @@ impl Notice<'_> {
             } else {
                 format!(" (expanded from <{}>)", recipient.original)
             };
-            let via = match self.kind {
-                Kind::Delivered => format!("delivery via {}: ", reason.relay),
-                _ => String::new(),
-            };
-            let line = format!("<{}>{original}: {via}{}", recipient.mailbox, reason.text);
+            let line = format!("<{}>{original}: {}", recipient.mailbox, reason.text);
             text.push('\n');
             // A next hop's words are its own; a line of ours is not.
             text.push_str(&folded(&line.replace(char::is_control, "?")));
@@ -427,8 +417,8 @@ fn days(time: Duration) -> String {
 /// Letters that a line of 998 octets has room for, whatever they are (RFC 5322 §2.1.1).
 const LETTERS_LIMIT: usize = 998 / 4;
 
-/// A line, continued on the next where it is longer than 79 columns and has a blank (RFC 5322
-/// §2.2.3), and where a word is longer than a line may be. Nothing makes an empty line.
+/// A line, continued on the next where it is longer than 78 columns and has a blank (RFC 5322
+/// §2.1.1), and where a word is longer than a line may be. Nothing makes an empty line.
 fn folded(line: &str) -> String {
     if line == ": " {
         return "\n".to_owned();
@@ -439,7 +429,7 @@ fn folded(line: &str) -> String {
         let length = word.chars().count();
         match number {
             0 => {}
-            _ if column + 1 + length > 79 && !word.is_empty() => {
+            _ if column + 1 + length > 78 && !word.is_empty() => {
                 text.push_str("\n    ");
                 column = 4;
             }
@@ -474,7 +464,7 @@ mod tests {
         "<gone@mydomain.com> (expanded from <dead@mydomain.com>): unknown user: \"gone@mydomain.com\"",
         "<gone@mydomain.com> (expanded from <dead@mydomain.com>): unknown user:\n    \"gone@mydomain.com\"\n"
     )]
-    fn long_lines_are_folded_as_postfix_does(#[case] line: &str, #[case] text: &str) {
+    fn long_lines_are_folded(#[case] line: &str, #[case] text: &str) {
         assert_eq!(folded(line), text);
     }
 

@@ -3,33 +3,32 @@
 //! `tmp/` → flush → quota → `new/` → flush of the folder: a file appears in `new/` only complete,
 //! and a message counts as delivered only when it would survive a power cut. Names are
 //! `<sec>.V<device>I<inode>M<usec>.<host>,S=<size>`: no two files can share one. Folders are 0700,
-//! files 0600, owned by virtual_uid_maps and virtual_gid_maps where the server may give them away.
+//! files 0600.
 //!
 //! A path is data from a table. Only components below virtual_mailbox_base count; anything that
-//! could lead elsewhere (`..`, empty or absolute components, NUL, symbolic links out of the base)
-//! bounces with 5.3.5 and a log line. What the file system refuses is put off, never bounced.
+//! could lead elsewhere (`..`, empty or absolute components, NUL) bounces with 5.3.5 and a log line.
+//! What the file system refuses is put off, never bounced; so is a symbolic link out of the base,
+//! and one that is absolute: openat2(2) follows neither.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::io::Errno;
 use tokio::task::spawn_blocking;
-use vmaild_protocol::Mailbox;
 
 use super::quota::{self, NoLimit};
 use super::{Parcel, Verdict};
-use crate::config::Params;
 use crate::durable;
 use crate::log;
 use crate::queue::Content;
-use crate::tables::Maps;
 
 /// Delivers into Maildirs.
 #[derive(Debug)]
@@ -38,9 +37,6 @@ pub(crate) struct Maildirs {
     /// One lock a mailbox, so that parallel deliveries cannot pass its limit together.
     locks: Mutex<HashMap<PathBuf, Weak<Mutex<()>>>>,
 }
-
-/// User and group that own what is made.
-type Owner = Option<(u32, u32)>;
 
 /// Numbers the files of this process in `tmp/`.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -101,7 +97,6 @@ impl Maildirs {
                         Verdict::put_off("4.3.5", "virtual", "mail system configuration error")
                     }
                 })?;
-        let owner = owner(params, &recipient.mailbox).await?;
         let head = format!(
             "Return-Path: {}\nX-Original-To: {}\nDelivered-To: {}\n",
             parcel.record.sender, recipient.original, recipient.mailbox
@@ -115,7 +110,7 @@ impl Maildirs {
         // Waits for the disk twice, on one thread, beside others that do: where the file system has
         // a journal, it commits them together.
         let (size, fits) = blocking(move || {
-            let draft = Draft::write(&base, &path, head, &content, owner)?;
+            let draft = Draft::write(&base, &path, head, &content)?;
             let size = draft.size;
             let flushed = durable::flush(&draft.file);
             flushed.map_err(|error| refused("flush", &draft.path, &error))?;
@@ -123,20 +118,12 @@ impl Maildirs {
             if let Some(limit) = limit {
                 let failed = |error| refused("count", &path, &error);
                 let fits = quota::fits(&path, limit, size, keep).map_err(failed)?;
-                if let Some((uid, gid)) = owner {
-                    let _ = chown(path.join("maildirsize"), Some(uid), Some(gid));
-                }
                 if !fits {
                     return Ok((size, false));
                 }
             }
             let folder = draft.finish(&path, &host, named)?;
-            if let Err(error) = quota::add(&path, size) {
-                // It is delivered; the sum will be counted anew.
-                let _ = fs::remove_file(path.join("maildirsize"));
-                let path = path.display();
-                log::line("virtual", &format!("warning: {path}/maildirsize: {error}"));
-            }
+            quota::add(&path, size);
             drop(turn);
             // It is in `new`: should this fail, a second copy is the lesser evil.
             let flushed = durable::flush(&folder);
@@ -204,31 +191,6 @@ fn refused(what: &str, path: &Path, error: &io::Error) -> Verdict {
     )
 }
 
-/// Who owns the mailbox: asked for only where the server runs as root and so can give it away.
-async fn owner(params: &Params, mailbox: &Mailbox) -> Result<Owner, Verdict> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(None);
-    }
-    let delimiter = params.recipient_delimiter;
-    let number = async |maps: &Maps, name: &str| {
-        let found = maps.find(&mailbox.local, &mailbox.domain, delimiter).await;
-        let found = found.map_err(|failed| Verdict::lookup("virtual", &failed))?;
-        found
-            .and_then(|text| text.trim().parse::<u32>().ok())
-            .filter(|&id| id > 0)
-            .ok_or_else(|| {
-                log::line(
-                    "virtual",
-                    &format!("warning: {mailbox}: no user of its own in {name}"),
-                );
-                Verdict::put_off("4.3.5", "virtual", "mail system configuration error")
-            })
-    };
-    let uid = number(&params.virtual_uid_maps, "virtual_uid_maps").await?;
-    let gid = number(&params.virtual_gid_maps, "virtual_gid_maps").await?;
-    Ok(Some((uid, gid)))
-}
-
 /// Why a path from a table is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnsafePath {
@@ -291,35 +253,21 @@ impl Draft {
         maildir: &Path,
         head: String,
         content: &Content,
-        owner: Owner,
     ) -> Result<Self, Verdict> {
         let now = now();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}.P{}Q{number}", now.as_secs(), std::process::id());
         let path = maildir.join("tmp").join(name);
         let failed = |error: io::Error| refused("create", &path, &error);
-        let mut inside = stands_below(base, maildir);
-        if !inside {
-            inside = true;
-            for part in ["tmp", "new", "cur"] {
-                inside = inside && make(base, &maildir.join(part), owner).map_err(failed)?;
-            }
-            inside = inside && is_inside(base, maildir).map_err(failed)?;
-        }
-        if !inside {
-            log::line(
-                "virtual",
-                &format!(
-                    "warning: {} leads out of virtual_mailbox_base",
-                    maildir.display()
-                ),
-            );
-            return Err(Verdict::failed(
-                "5.3.5",
-                "virtual",
-                "mail system configuration error",
-            ));
-        }
+        File::open(base)
+            .and_then(|from| {
+                let below = maildir.strip_prefix(base).map_err(io::Error::other)?;
+                let parts = ["tmp", "new", "cur"];
+                parts
+                    .iter()
+                    .try_for_each(|part| folder(&from, &below.join(part)).map(drop))
+            })
+            .map_err(failed)?;
         let file = File::options()
             .write(true)
             .create_new(true)
@@ -333,15 +281,12 @@ impl Draft {
             finished: false,
         };
         draft
-            .fill(head, content, owner)
+            .fill(head, content)
             .map_err(|error| refused("write", &path, &error))?;
         Ok(draft)
     }
 
-    fn fill(&mut self, head: String, content: &Content, owner: Owner) -> io::Result<()> {
-        if let Some((uid, gid)) = owner {
-            fchown(&self.file, Some(uid), Some(gid))?;
-        }
+    fn fill(&mut self, head: String, content: &Content) -> io::Result<()> {
         let mut file = &self.file;
         let mut buffer = head.into_bytes();
         let mut reader = content.reader();
@@ -387,67 +332,25 @@ fn now() -> std::time::Duration {
         .unwrap_or_default()
 }
 
-/// Whether all three folders are there and no symbolic link on the way leads out of `base`: what is
-/// true of nearly every mailbox, asked of the kernel at the least cost. False says nothing.
-fn stands_below(base: &Path, maildir: &Path) -> bool {
-    let (Ok(from), Ok(below)) = (File::open(base), maildir.strip_prefix(base)) else {
-        return false;
+/// The folder at `path` below `base`; what is missing on the way is made, but never `base` itself.
+fn folder(base: &File, path: &Path) -> io::Result<File> {
+    let open = || {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat2(base, path, flags, Mode::empty(), ResolveFlags::BENEATH)
     };
-    ["tmp", "new", "cur"].iter().all(|part| {
-        let (path, flags) = (below.join(part), OFlags::PATH | OFlags::DIRECTORY);
-        let way = ResolveFlags::BENEATH;
-        openat2(&from, path, flags | OFlags::CLOEXEC, Mode::empty(), way).is_ok()
-    })
-}
-
-/// Makes `path` and what is missing between it and `base`, but never `base` itself. False, and
-/// nothing made, where that would be outside of `base`.
-fn make(base: &Path, path: &Path, owner: Owner) -> io::Result<bool> {
-    if path.is_dir() {
-        return Ok(true);
-    }
-    let parent = path
-        .parent()
-        .filter(|parent| parent.starts_with(base) && *parent != base);
-    if let Some(parent) = parent
-        && !(make(base, parent, owner)? && is_inside(base, parent)?)
-    {
-        return Ok(false);
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => {
-            if let Some((uid, gid)) = owner {
-                chown(path, Some(uid), Some(gid))?;
-            }
-            // A power cut must not take the mailbox with the mail in it.
-            path.parent()
-                .map_or(Ok(()), |parent| durable::flush(&File::open(parent)?))?;
-            Ok(true)
-        }
-        // Another delivery was faster; or it is a file, which the next step finds out.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether `maildir`, with its symbolic links followed, is still below `base`.
-fn is_inside(base: &Path, maildir: &Path) -> io::Result<bool> {
-    let base = base.canonicalize()?;
-    for part in ["", "tmp", "new"] {
-        let path = if part.is_empty() {
-            maildir.to_owned()
-        } else {
-            maildir.join(part)
-        };
-        match path.canonicalize() {
-            Ok(real) if !real.starts_with(&base) => return Ok(false),
-            // Not there yet: what leads to it was looked at.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !part.is_empty() => {}
-            Err(error) => return Err(error),
-            Ok(_) => {}
-        }
-    }
-    Ok(true)
+    let (Err(Errno::NOENT), Some(name)) = (open(), path.file_name()) else {
+        return Ok(File::from(open()?));
+    };
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => folder(base, parent)?,
+        _ => base.try_clone()?,
+    };
+    // Another delivery may be faster: whether it is there now is what counts.
+    let made = mkdirat(&parent, name, Mode::RWXU);
+    // A power cut must not take the mailbox with the mail in it.
+    durable::flush(&parent)?;
+    let opened = open().map_err(|error| made.err().unwrap_or(error));
+    Ok(File::from(opened?))
 }
 
 #[cfg(test)]

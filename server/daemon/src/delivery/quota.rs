@@ -2,16 +2,14 @@
 //!
 //! `maildirsize` in the mailbox keeps the sum: a line with the limit (`102400S`), then a line of
 //! bytes and messages for each change. It is counted anew when it cannot be trusted: missing, longer
-//! than 5120 octets, not parsable, made for another limit, or saying *full* although somebody may
-//! have made room since: it has more than one line of changes, is 15 minutes old (Maildir++), or
-//! older than the last change to the mailbox's folders (so room that was made counts at once). A message is refused if and only if it would not fit; equal fits. Whoever
-//! calls holds the mailbox's lock.
+//! than 5120 octets, not parsable, made for another limit, or saying *full*, for somebody may have
+//! made room since (Maildir++ would believe a fresh one of one line). A message is refused if and
+//! only if it would not fit; equal fits. Whoever calls holds the mailbox's lock.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use vmaild_protocol::Mailbox;
 
@@ -21,8 +19,6 @@ use crate::tables::Failed;
 
 /// A longer maildirsize is counted anew, which makes it short again.
 const LONGEST: u64 = 5120;
-/// A maildirsize of one line that says *full* is believed for this long.
-const BELIEVED: Duration = Duration::from_mins(15);
 
 /// Why there is no limit to go by.
 #[derive(Debug, thiserror::Error)]
@@ -81,14 +77,6 @@ pub async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, No
     }
 }
 
-/// What `maildirsize` says.
-#[derive(Debug, PartialEq, Eq)]
-struct Sum {
-    limit: u64,
-    bytes: i64,
-    changes: usize,
-}
-
 /// Whether `size` more bytes fit into the mailbox at `path`; `keep` is virtual_create_maildirsize.
 pub fn fits(path: &Path, limit: u64, size: u64, keep: bool) -> io::Result<bool> {
     let fits = |bytes: i64| {
@@ -98,11 +86,9 @@ pub fn fits(path: &Path, limit: u64, size: u64, keep: bool) -> io::Result<bool> 
     if !keep {
         return Ok(fits(count(path)?.0));
     }
-    if let Some((sum, written)) = read(path)
-        && sum.limit == limit
-        && (fits(sum.bytes) || (sum.changes <= 1 && is_believed(path, written)))
-    {
-        return Ok(fits(sum.bytes));
+    // One that says *full* is counted anew: somebody may have made room.
+    if matches!(read(path), Some((of, bytes)) if of == limit && fits(bytes)) {
+        return Ok(true);
     }
     let (bytes, messages) = count(path)?;
     write(path, limit, bytes, messages)?;
@@ -110,59 +96,40 @@ pub fn fits(path: &Path, limit: u64, size: u64, keep: bool) -> io::Result<bool> 
 }
 
 /// Adds a message of `size` bytes to `maildirsize`, where there is one.
-pub fn add(path: &Path, size: u64) -> io::Result<()> {
-    match File::options().append(true).open(path.join("maildirsize")) {
-        Ok(mut file) => file.write_all(format!("{size} 1\n").as_bytes()),
-        // It is counted when it is needed.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+pub fn add(path: &Path, size: u64) {
+    let path = path.join("maildirsize");
+    let file = File::options().append(true).open(&path);
+    let added = file.and_then(|mut file| file.write_all(format!("{size} 1\n").as_bytes()));
+    if added.is_err() {
+        // The message is delivered; the sum is counted when it is needed.
+        let _ = fs::remove_file(path);
     }
 }
 
-/// Whether nobody can have made room since `maildirsize` was written.
-fn is_believed(path: &Path, written: SystemTime) -> bool {
-    let age = SystemTime::now()
-        .duration_since(written)
-        .unwrap_or_default();
-    let changed = |part: &str| {
-        let modified = fs::metadata(path.join(part)).and_then(|metadata| metadata.modified());
-        modified.is_ok_and(|modified| modified > written)
-    };
-    age < BELIEVED && !changed("new") && !changed("cur")
-}
-
-/// `maildirsize` and when it was written; `None` where it is not to be trusted.
-fn read(path: &Path) -> Option<(Sum, SystemTime)> {
+/// The limit and the sum of `maildirsize`; `None` where it is not to be trusted.
+fn read(path: &Path) -> Option<(u64, i64)> {
     let path = path.join("maildirsize");
     let metadata = fs::symlink_metadata(&path).ok()?;
     if !metadata.is_file() || metadata.len() > LONGEST {
         return None;
     }
-    Some((
-        parse(&fs::read_to_string(path).ok()?)?,
-        metadata.modified().ok()?,
-    ))
+    parse(&fs::read_to_string(path).ok()?)
 }
 
-fn parse(text: &str) -> Option<Sum> {
+fn parse(text: &str) -> Option<(u64, i64)> {
     let mut lines = text.lines();
     // `102400S`, `102400S,1000C` or `1000C,102400S`: only the size is of interest here.
     let limit = lines
         .next()?
         .split(',')
         .find_map(|part| part.trim().strip_suffix('S'))?;
-    let mut sum = Sum {
-        limit: limit.parse().ok()?,
-        bytes: 0,
-        changes: 0,
-    };
+    let mut sum = 0_i64;
     for line in lines.filter(|line| !line.trim().is_empty()) {
         let mut numbers = line.split_whitespace().map(str::parse::<i64>);
         let (bytes, _messages) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-        sum.bytes = sum.bytes.checked_add(bytes)?;
-        sum.changes += 1;
+        sum = sum.checked_add(bytes)?;
     }
-    Some(sum)
+    Some((limit.parse().ok()?, sum))
 }
 
 /// Bytes and messages of the mailbox and its folders: `new` and `cur`, without what is in the
@@ -181,12 +148,8 @@ fn count(path: &Path) -> io::Result<(i64, i64)> {
     }
     for folder in folders {
         for part in ["new", "cur"] {
-            let entries = match fs::read_dir(folder.join(part)) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            for entry in entries {
+            // Not each folder has both.
+            for entry in fs::read_dir(folder.join(part)).into_iter().flatten() {
                 let entry = entry?;
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
@@ -196,15 +159,9 @@ fn count(path: &Path) -> io::Result<(i64, i64)> {
                 if name.starts_with('.') || deleted {
                     continue;
                 }
-                let size = match size_in_name(&name) {
-                    Some(size) => size,
-                    None => match entry.metadata() {
-                        Ok(metadata) => metadata.len(),
-                        // Moved or deleted by its reader a moment ago.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                        Err(error) => return Err(error),
-                    },
-                };
+                // Without a size it was moved or deleted by its reader a moment ago.
+                let size = size_in_name(&name).or_else(|| Some(entry.metadata().ok()?.len()));
+                let Some(size) = size else { continue };
                 bytes = bytes.saturating_add(i64::try_from(size).unwrap_or(i64::MAX));
                 messages += 1;
             }
@@ -251,21 +208,16 @@ mod tests {
     }
 
     #[rstest]
-    #[case("1000S\n10 1\n", Some((1000, 10, 1)))]
-    #[case("1000S,5C\n10 1\n-4 -1\n", Some((1000, 6, 2)))]
-    #[case("5C,1000S\n", Some((1000, 0, 0)))]
-    #[case("1000S\n        10           1\n", Some((1000, 10, 1)))]
+    #[case("1000S\n10 1\n", Some((1000, 10)))]
+    #[case("1000S,5C\n10 1\n-4 -1\n", Some((1000, 6)))]
+    #[case("5C,1000S\n", Some((1000, 0)))]
+    #[case("1000S\n        10           1\n", Some((1000, 10)))]
     #[case("", None)]
     #[case("5C\n", None)]
     #[case("1000S\nten 1\n", None)]
     #[case("1000S\n10\n", None)]
-    fn maildirsize_is_read(#[case] text: &str, #[case] sum: Option<(u64, i64, usize)>) {
-        let expected = sum.map(|(limit, bytes, changes)| Sum {
-            limit,
-            bytes,
-            changes,
-        });
-        assert_eq!(parse(text), expected);
+    fn maildirsize_is_read(#[case] text: &str, #[case] sum: Option<(u64, i64)>) {
+        assert_eq!(parse(text), sum);
     }
 
     #[rstest]
@@ -318,11 +270,11 @@ mod tests {
                 if fits(folder.path(), 100, size, true).unwrap() {
                     let name = format!("new/{number},S={size}");
                     fs::write(folder.path().join(name), "").unwrap();
-                    add(folder.path(), size).unwrap();
+                    add(folder.path(), size);
                     held += size;
                 }
                 prop_assert!(held <= 100);
-                prop_assert_eq!(read(folder.path()).map(|(sum, _)| sum.bytes), i64::try_from(held).ok());
+                prop_assert_eq!(read(folder.path()).map(|(_, sum)| sum), i64::try_from(held).ok());
             }
         }
 

@@ -31,6 +31,7 @@ use vmaild_protocol::{Reply, ReversePath};
 use self::hosts::{Host, Resolver};
 use self::session::{Broken, Session};
 use super::{Parcel, Verdict};
+use crate::config::Params;
 use crate::log;
 use crate::queue::Services;
 use crate::queue::file::{Reason, notify_text};
@@ -50,10 +51,6 @@ pub trait Handshake: std::fmt::Debug + Send + Sync {
     fn connect(&self, host: String, plain: TcpStream) -> Secured;
 }
 
-/// postconf(5) default_destination_concurrency_limit.
-const CONNECTIONS_PER_HOP: usize = 20;
-/// Messages over one connection before it is closed.
-const MESSAGES_PER_CONNECTION: usize = 100;
 /// postconf(5) smtp_mx_address_limit.
 const HOSTS_LIMIT: usize = 5;
 
@@ -81,8 +78,8 @@ struct Hop {
     turns: Arc<Semaphore>,
     /// Deliveries that wait for their turn: for them a connection is kept open.
     waiting: AtomicUsize,
-    /// When none of its hosts could be talked to last, and why.
-    down: Mutex<Option<(Instant, Verdict)>>,
+    /// Why none of its hosts could be talked to last.
+    down: Mutex<Option<Verdict>>,
     idle: Mutex<Vec<Session>>,
 }
 
@@ -107,14 +104,13 @@ impl Client {
         }
     }
 
-    fn hop(&self, hop: &NextHop) -> Arc<Hop> {
+    fn hop(&self, hop: &NextHop, params: &Params) -> Arc<Hop> {
         let mut hops = self.hops.lock().unwrap_or_else(PoisonError::into_inner);
-        if hops.len() > 1_000 {
-            hops.retain(|_, hop| Arc::strong_count(hop) > 1);
-        }
+        // Whom nobody delivers to, or waits for, is forgotten: turns are theirs.
+        hops.retain(|_, hop| Arc::strong_count(&hop.turns) > 1);
         let new = || {
             Arc::new(Hop {
-                turns: Arc::new(Semaphore::new(CONNECTIONS_PER_HOP)),
+                turns: Arc::new(Semaphore::new(params.default_destination_concurrency_limit)),
                 waiting: AtomicUsize::new(0),
                 down: Mutex::default(),
                 idle: Mutex::default(),
@@ -128,18 +124,18 @@ impl Client {
     pub(crate) async fn turn(
         &self,
         hop: &NextHop,
+        params: &Params,
     ) -> Result<Option<OwnedSemaphorePermit>, Verdict> {
-        let hop = self.hop(hop);
+        let hop = self.hop(hop, params);
         if let Ok(turn) = hop.turns.clone().try_acquire_owned() {
             return Ok(Some(turn));
         }
-        let since = Instant::now();
         hop.waiting.fetch_add(1, Ordering::Relaxed);
         let turn = hop.turns.clone().acquire_owned().await.ok();
         hop.waiting.fetch_sub(1, Ordering::Relaxed);
         match &*hop.down.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some((when, verdict)) if *when > since => Err(verdict.clone()),
-            _ => Ok(turn),
+            Some(verdict) => Err(verdict.clone()),
+            None => Ok(turn),
         }
     }
 
@@ -150,13 +146,7 @@ impl Client {
         to: &NextHop,
         recipients: &[usize],
     ) -> (Vec<(usize, Verdict)>, Duration) {
-        let hop = self.hop(to);
-        let everybody = |verdict: &Verdict| {
-            recipients
-                .iter()
-                .map(|&index| (index, verdict.clone()))
-                .collect::<HashMap<_, _>>()
-        };
+        let hop = self.hop(to, &parcel.params);
         let mut connecting = Duration::ZERO;
         let mut verdicts = HashMap::new();
         let mut left = recipients.to_vec();
@@ -199,19 +189,12 @@ impl Client {
                             break;
                         }
                     }
-                    *hop.down.lock().unwrap_or_else(PoisonError::into_inner) = down
-                        .filter(|_| !talked)
-                        .map(|verdict| (Instant::now(), verdict));
+                    *hop.down.lock().unwrap_or_else(PoisonError::into_inner) =
+                        down.filter(|_| !talked);
                 }
             }
         }
         Self::close_idle(&hop, parcel);
-        if verdicts.len() < recipients.len() {
-            let unknown = Verdict::put_off("4.4.0", "none", "no host answered");
-            let mut all = everybody(&unknown);
-            all.extend(verdicts);
-            verdicts = all;
-        }
         let mut verdicts: Vec<_> = verdicts.into_iter().collect();
         verdicts.sort_by_key(|(index, _)| *index);
         (verdicts, connecting)
@@ -272,9 +255,7 @@ impl Client {
         };
         match result {
             Ok(()) => {
-                session.messages += 1;
-                let wanted = hop.waiting.load(Ordering::Relaxed) > 0;
-                if wanted && session.messages < MESSAGES_PER_CONNECTION && session.reset().await {
+                if hop.waiting.load(Ordering::Relaxed) > 0 && session.reset().await {
                     hop.idle
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
@@ -391,21 +372,19 @@ impl Transaction<'_> {
         let mut replies = replies.into_iter();
         if let Some(mail) = replies.next().filter(|mail| !mail.is_success()) {
             self.verdicts = all(recipients, &self.said(&mail, "MAIL FROM command"));
-            return Self::after(&mail);
+            return Ok(());
         }
         let mut taken = Vec::new();
-        let mut closing = None;
         for (indices, reply) in asked.into_iter().zip(replies) {
             if reply.is_success() {
                 taken.extend(indices);
             } else {
                 let verdict = self.said(&reply, "RCPT TO command");
                 self.verdicts.extend(all(&indices, &verdict));
-                closing = Some(reply).filter(|reply| reply.code == 421).or(closing);
             }
         }
         if taken.is_empty() {
-            return closing.map_or(Ok(()), |reply| Self::after(&reply));
+            return Ok(());
         }
         self.data(&taken).await
     }
@@ -419,7 +398,7 @@ impl Transaction<'_> {
         if !reply.is_intermediate() {
             self.verdicts
                 .extend(all(taken, &self.said(&reply, "DATA command")));
-            return Self::after(&reply);
+            return Ok(());
         }
         self.session
             .content(&self.parcel.content, params.smtp_data_xfer_timeout)
@@ -452,7 +431,7 @@ impl Transaction<'_> {
             self.verdicts
                 .extend(all(taken, &self.said(&reply, "end of DATA command")));
         }
-        Self::after(&reply)
+        Ok(())
     }
 
     /// What this host cannot do for this message; asked before anything is sent.
@@ -506,9 +485,11 @@ impl Transaction<'_> {
     /// What a reply that is not the one hoped for means.
     fn said(&self, reply: &Reply, command: &str) -> Verdict {
         let host = &self.session.host;
+        // A 2yz or 3yz where it means nothing is no promise.
         let class = if reply.is_permanent() { '5' } else { '4' };
         let status = reply
             .enhanced()
+            .filter(|status| status.starts_with(class))
             .map_or_else(|| format!("{class}.0.0"), str::to_owned);
         let reason = Reason {
             status,
@@ -520,25 +501,10 @@ impl Transaction<'_> {
         if reply.is_permanent() {
             Verdict::Failed(reason)
         } else {
-            // A 2yz or 3yz where it means nothing is no promise.
-            let status = reason.status.clone();
-            let status = if status.starts_with('4') {
-                status
-            } else {
-                "4.5.0".to_owned()
-            };
             Verdict::PutOff {
-                reason: Reason { status, ..reason },
+                reason,
                 soon: false,
             }
-        }
-    }
-
-    /// After 421 the host closes: the session is of no more use (RFC 5321 §3.8).
-    fn after(reply: &Reply) -> Result<(), Broken> {
-        match reply.code {
-            421 => Err(Broken::new("4.3.2", "the host is closing")),
-            _ => Ok(()),
         }
     }
 }

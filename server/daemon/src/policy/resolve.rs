@@ -119,18 +119,12 @@ fn parents(domain: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// postmaster at one of the server's own names: there is a mailbox for it without any row.
-#[must_use]
-pub fn is_own_postmaster(params: &Params, mailbox: &Mailbox) -> bool {
-    let own = |name: &str| mailbox.domain.eq_ignore_ascii_case(name);
-    let postmaster = mailbox.local.eq_ignore_ascii_case("postmaster");
-    postmaster && (mailbox.domain.is_empty() || own(&params.myorigin) || own(&params.myhostname))
-}
-
-/// postmaster of a domain whose mail ends here must be there (RFC 5321 §4.5.1).
+/// postmaster of a domain whose mail ends here must be there, and that of no domain, which gets
+/// myorigin (RFC 5321 §4.5.1).
 fn is_postmaster_here(params: &Params, mailbox: &Mailbox, class: Class) -> bool {
-    let here = matches!(class, Class::Local | Class::Alias | Class::Mailbox);
-    is_own_postmaster(params, mailbox) || here && mailbox.local.eq_ignore_ascii_case("postmaster")
+    let here = matches!(class, Class::Local | Class::Alias | Class::Mailbox)
+        || mailbox.domain.eq_ignore_ascii_case(&params.myorigin);
+    here && mailbox.local.eq_ignore_ascii_case("postmaster")
 }
 
 /// The keys of virtual_alias_maps for a qualified mailbox, in order (virtual(5)): the bare name is
@@ -326,7 +320,7 @@ pub fn next_hop(text: &str) -> Option<(String, Option<u16>)> {
     };
     let port = match port {
         None => None,
-        Some(port) => Some(port_number(port).filter(|port| *port > 0)?),
+        Some(port) => Some(port_number(port)?),
     };
     Some((host.to_owned(), port))
 }
@@ -398,7 +392,6 @@ mod tests {
     #[case(" smtp:[127.0.0.9]", unknown(" smtp:[127.0.0.9]"))]
     #[case("smtp:[127.0.0.9", unknown("smtp:[127.0.0.9"))]
     #[case("smtp:[127.0.0.9]:99999", unknown("smtp:[127.0.0.9]:99999"))]
-    #[case("smtp:[127.0.0.9]:0", unknown("smtp:[127.0.0.9]:0"))]
     #[case("smtp:[127.0.0.9]:abc", unknown("smtp:[127.0.0.9]:abc"))]
     #[case("smtp:[]:2525", unknown("smtp:[]:2525"))]
     #[case("smtp:[a]:25, [b]:25", unknown("smtp:[a]:25, [b]:25"))]

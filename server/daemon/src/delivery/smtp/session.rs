@@ -33,8 +33,6 @@ pub(super) struct Session {
     extensions: Vec<String>,
     /// SIZE's number (RFC 1870 §4).
     pub(super) size_limit: Option<u64>,
-    /// Messages that went over it.
-    pub(super) messages: usize,
 }
 
 impl std::fmt::Debug for Session {
@@ -153,7 +151,7 @@ impl Session {
             return Err(refused(host, &greeting, "greeting"));
         }
         let ehlo = plain.hello(params).await?;
-        let mut session = match tls.filter(|_| offered(&ehlo, "STARTTLS").is_some()) {
+        Ok(match tls.filter(|_| offered(&ehlo, "STARTTLS").is_some()) {
             None if params.smtp_tls_security_level == TlsLevel::Encrypt => {
                 let text = format!("TLS is required, but was not offered by host {host}");
                 return Err(Broken::new("4.7.4", text));
@@ -182,9 +180,7 @@ impl Session {
                 session.learn(&ehlo);
                 session
             }
-        };
-        session.messages = 0;
-        Ok(session)
+        })
     }
 
     fn new(host: &Host, stream: Box<dyn Stream>, reader: ReplyReader) -> Self {
@@ -194,7 +190,6 @@ impl Session {
             reader,
             extensions: Vec::new(),
             size_limit: None,
-            messages: 0,
         }
     }
 
