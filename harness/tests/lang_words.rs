@@ -262,7 +262,7 @@ fn a_probe(#[case] lines: &str, #[case] expected: &str) {
 #[case("sink $sender 1 message", "parameter NOTIFY=NEVER")]
 #[case("sink $sender 1 message", "noparameter RET=")]
 #[case("sink $sender 1 message", "crlf")]
-#[case("sink $sender 1 message", "width 998")]
+#[case("maildir address@$domain 1 message", "width 998")]
 #[case("maildir address@$domain 1 message", "maildirsize 102400S,10C")]
 #[case("sink $sender 1 message", "from <>")]
 #[case("sink $sender 1 message", "to <friend@$sender>")]

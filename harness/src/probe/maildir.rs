@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep};
 
-use super::sink::{about, date, has, header};
+use super::sink::{about, date, has, header, width};
 use super::{Look, Stop, messages};
 use crate::driver::canary::{self, POLL};
 use crate::driver::{Miss, Stage};
@@ -167,6 +167,7 @@ fn one<S: Stage>(
     match word {
         "has" | "lacks" => has(&mail.content, word, &text),
         "header" => header(&mail.content, &text),
+        "width" => width(&mail.content, &text),
         "date" => date(&mail.content, &text),
         "first" => {
             let line = mail

@@ -178,17 +178,7 @@ fn one<S: Stage>(look: &Look<'_, S>, sunk: &Sunk, detail: &Detail) -> Result<(),
                 Miss::new(detail.span, "no CR and no LF alone", seen).harmful(),
             ))
         }
-        "width" => {
-            let lines = sunk.content.split(|&octet| octet == b'\n');
-            let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-            let longest = lines.max_by_key(|line| line.len()).unwrap_or_default();
-            if text.parse().is_ok_and(|limit| longest.len() <= limit) {
-                return Ok(());
-            }
-            let (long, line) = (longest.len(), String::from_utf8_lossy(longest));
-            let expected = format!("no line of more than {text} octets");
-            Err(miss(expected, format!("one of {long}: {line}")))
-        }
+        "width" => width(&sunk.content, &text).map_err(|(expected, seen)| miss(expected, seen)),
         "parameter" | "noparameter" => {
             let words = sunk.parameters.iter().flat_map(|all| all.split(' '));
             let there = words.clone().any(|word| {
@@ -221,6 +211,19 @@ fn one<S: Stage>(look: &Look<'_, S>, sunk: &Sunk, detail: &Detail) -> Result<(),
 
 /// What is expected and what there is, in words.
 pub(crate) type Difference = (String, String);
+
+/// `width N`: no line has more octets, its end not counted.
+pub(crate) fn width(content: &[u8], text: &str) -> Result<(), Difference> {
+    let lines = content.split(|&octet| octet == b'\n');
+    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let longest = lines.max_by_key(|line| line.len()).unwrap_or_default();
+    if text.parse().is_ok_and(|limit| longest.len() <= limit) {
+        return Ok(());
+    }
+    let (long, line) = (longest.len(), String::from_utf8_lossy(longest));
+    let expected = format!("no line of more than {text} octets");
+    Err((expected, format!("one of {long}: {line}")))
+}
 
 /// `header NAME: TEXT`: a field of this name has this value, or holds it.
 pub(crate) fn header(content: &[u8], text: &str) -> Result<(), Difference> {

@@ -107,6 +107,7 @@ pub const MAILDIR_DETAILS: &[&str] = &[
     "tidy",
     "whole",
     "throughtmp",
+    "width",
 ];
 
 /// The lines below `sink DOMAIN N messages`.

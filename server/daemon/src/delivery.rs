@@ -395,15 +395,15 @@ impl Report {
         log::line(
             self.program,
             &format!(
-                "{}: to=<{}>,{original} relay={}, delay={:.2}, delays={:.2}/{:.2}/{:.2}/{:.2}, dsn={}, status={word} ({})",
+                "{}: to=<{}>,{original} relay={}, delay={}, delays={}/{}/{}/{}, dsn={}, status={word} ({})",
                 record.id,
                 recipient.mailbox,
                 reason.relay,
-                arrival.as_secs_f64(),
-                arrival.saturating_sub(in_round).as_secs_f64(),
-                in_round.saturating_sub(working).as_secs_f64(),
-                self.connecting.as_secs_f64(),
-                working.saturating_sub(self.connecting).as_secs_f64(),
+                seconds(arrival),
+                seconds(arrival.saturating_sub(in_round)),
+                seconds(in_round.saturating_sub(working)),
+                seconds(self.connecting),
+                seconds(working.saturating_sub(self.connecting)),
                 reason.status,
                 reason.text,
             ),
@@ -440,4 +440,21 @@ fn record(active: &mut Active, mut report: Report) -> bool {
     }
     active.mark(changes);
     soon
+}
+
+/// To a hundredth, which Postfix leaves out where it is 0 (postconf(5)
+/// delay_logging_resolution_limit).
+fn seconds(delay: Duration) -> f64 {
+    (delay.as_secs_f64() * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_is_told_to_a_hundredth_of_a_second() {
+        let told = |milliseconds| seconds(Duration::from_millis(milliseconds)).to_string();
+        assert_eq!([0, 4, 13, 1234].map(told), ["0", "0", "0.01", "1.23"]);
+    }
 }
