@@ -55,26 +55,24 @@ pub async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, No
     let limit = text
         .parse::<i128>()
         .map_err(|_| NoLimit::NotANumber(address.key(), text.to_owned()))?;
-    match u64::try_from(limit) {
-        Ok(0) => Ok(None),
-        Ok(limit)
-            if limit < params.message_size_limit && !params.virtual_mailbox_limit_override =>
-        {
-            let address = address.key();
-            log::line(
-                "virtual",
-                &format!(
-                    "warning: quota of {address} ({limit}) is below message_size_limit and is \
-                     ignored; set virtual_mailbox_limit_override = yes to use it"
-                ),
-            );
-            Ok(default)
-        }
-        Ok(limit) => Ok(Some(limit)),
-        // Negative, or more than any disk holds.
-        Err(_) if limit < 0 => Ok(default),
-        Err(_) => Ok(None),
+    let limit = match limit {
+        ..0 => return Ok(default),
+        0 => return Ok(None),
+        // More than any disk holds is as good as the most that a number holds.
+        limit => u64::try_from(limit).unwrap_or(u64::MAX),
+    };
+    if limit < params.message_size_limit && !params.virtual_mailbox_limit_override {
+        let address = address.key();
+        log::line(
+            "virtual",
+            &format!(
+                "warning: quota of {address} ({limit}) is below message_size_limit and is \
+                 ignored; set virtual_mailbox_limit_override = yes to use it"
+            ),
+        );
+        return Ok(default);
     }
+    Ok(Some(limit))
 }
 
 /// Whether `size` more bytes fit into the mailbox at `path`; `keep` is virtual_create_maildirsize.
