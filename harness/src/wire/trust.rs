@@ -98,13 +98,12 @@ impl Trust {
                 }
             }
         }
-        let authorities = match self {
-            Self::Any => None,
-            _ => {
-                let (roots, provider) = (Arc::new(roots), Arc::clone(&provider));
-                let built = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
-                Some(built.map_err(io::Error::other)?)
-            }
+        let authorities = if *self == Self::Any {
+            None
+        } else {
+            let (roots, provider) = (Arc::new(roots), Arc::clone(&provider));
+            let built = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+            Some(built.map_err(io::Error::other)?)
         };
         Ok(Verifier {
             named,

@@ -444,8 +444,10 @@ fn record(active: &mut Active, mut report: Report) -> bool {
 
 /// To a hundredth, which Postfix leaves out where it is 0 (postconf(5)
 /// delay_logging_resolution_limit).
-fn seconds(delay: Duration) -> f64 {
-    (delay.as_secs_f64() * 100.0).round() / 100.0
+fn seconds(delay: Duration) -> String {
+    let text = format!("{:.2}", delay.as_secs_f64());
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    text.to_owned()
 }
 
 #[cfg(test)]
@@ -454,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_delay_is_told_to_a_hundredth_of_a_second() {
-        let told = |milliseconds| seconds(Duration::from_millis(milliseconds)).to_string();
+        let told = |milliseconds| seconds(Duration::from_millis(milliseconds));
         assert_eq!([0, 4, 13, 1234].map(told), ["0", "0", "0.01", "1.23"]);
     }
 }

@@ -51,14 +51,11 @@ pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Act
         }
         let record = active.record.clone();
         let (told, untold) = entries(kind, &record);
-        let sender = match (&record.sender, told.is_empty()) {
-            (ReversePath::Mailbox(sender), false) => sender,
-            _ => {
-                if kind != Kind::Delayed {
-                    done(active, &told, &untold);
-                }
-                continue;
+        let (ReversePath::Mailbox(sender), false) = (&record.sender, told.is_empty()) else {
+            if kind != Kind::Delayed {
+                done(active, &told, &untold);
             }
+            continue;
         };
         let content = active.content.clone();
         let returned = returned(params, kind, &record, content).await;
@@ -429,7 +426,7 @@ fn folded(line: &str) -> String {
         let length = word.chars().count();
         match number {
             0 => {}
-            _ if column + 1 + length > 78 && !word.is_empty() => {
+            _ if column + length >= 78 && !word.is_empty() => {
                 text.push_str("\n    ");
                 column = 4;
             }

@@ -153,9 +153,7 @@ impl Maildirs {
         if let Some(lock) = locks.get(path).and_then(Weak::upgrade) {
             return lock;
         }
-        if locks.len() > 10_000 {
-            locks.retain(|_, lock| lock.strong_count() > 0);
-        }
+        locks.retain(|_, lock| lock.strong_count() > 0);
         let lock = Arc::default();
         locks.insert(path.to_owned(), Arc::downgrade(&lock));
         lock
@@ -335,7 +333,7 @@ fn now() -> std::time::Duration {
 /// The folder at `path` below `base`; what is missing on the way is made, but never `base` itself.
 fn folder(base: &File, path: &Path) -> io::Result<File> {
     let open = || {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
         openat2(base, path, flags, Mode::empty(), ResolveFlags::BENEATH)
     };
     let (Err(Errno::NOENT), Some(name)) = (open(), path.file_name()) else {

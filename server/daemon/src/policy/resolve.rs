@@ -252,9 +252,6 @@ fn parse(value: &str, default: &Route, domain: &str) -> Route {
         },
         hop => next_hop(hop).map_or_else(unknown, |(nexthop, port)| Route::Smtp { nexthop, port }),
     };
-    if !transport.is_empty() && !TRANSPORTS.iter().any(|(name, _)| *name == transport) {
-        return unknown();
-    }
     match transport {
         "" if hop.is_empty() => default.clone(),
         "" => match default {
