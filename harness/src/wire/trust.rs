@@ -170,8 +170,6 @@ impl ServerCertVerifier for Verifier {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use rstest::rstest;
 

@@ -146,8 +146,12 @@ fn count(path: &Path) -> io::Result<(i64, i64)> {
     }
     for folder in folders {
         for part in ["new", "cur"] {
-            // Not each folder has both.
-            for entry in fs::read_dir(folder.join(part)).into_iter().flatten() {
+            let entries = match fs::read_dir(folder.join(part)) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for entry in entries {
                 let entry = entry?;
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
@@ -157,9 +161,15 @@ fn count(path: &Path) -> io::Result<(i64, i64)> {
                 if name.starts_with('.') || deleted {
                     continue;
                 }
-                // Without a size it was moved or deleted by its reader a moment ago.
-                let size = size_in_name(&name).or_else(|| Some(entry.metadata().ok()?.len()));
-                let Some(size) = size else { continue };
+                let size = match size_in_name(&name) {
+                    Some(size) => size,
+                    None => match entry.metadata() {
+                        Ok(metadata) => metadata.len(),
+                        // Moved or deleted by its reader a moment ago.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        Err(error) => return Err(error),
+                    },
+                };
                 bytes = bytes.saturating_add(i64::try_from(size).unwrap_or(i64::MAX));
                 messages += 1;
             }
