@@ -334,14 +334,19 @@ async fn what_fails_before_the_first_clause_blocks_the_case_and_says_where() {
     assert!(outcome.clauses.iter().all(|one| one.seen == Seen::Nothing));
 }
 
-#[tokio::test]
-async fn what_a_server_of_somebody_elses_is_not_asked_is_unsupported_and_never_blocked() {
+/// A server that is asked about mail for one domain only, none of the case's.
+async fn somebody_elses() -> Fake {
     let mut fake = Fake::new(Faults::default()).await;
     fake.manners = Some(Manners {
         domains: vec!["named.test".to_owned()],
         pace: None,
     });
-    let outcome = fake.play(MAIL).await;
+    fake
+}
+
+#[tokio::test]
+async fn what_a_server_of_somebody_elses_is_not_asked_is_unsupported_and_never_blocked() {
+    let outcome = somebody_elses().await.play(MAIL).await;
     assert_eq!(outcome.blocked.as_deref(), Some(FOREIGN));
     let spared = |one: &ClauseSeen| one.seen == Seen::Unsupported;
     assert!(outcome.clauses.iter().all(spared), "{outcome:#?}");
@@ -372,12 +377,7 @@ async fn a_mail_client_is_refused_by_a_reply_and_not_by_a_connection_that_breaks
 
 #[tokio::test]
 async fn a_mail_client_that_was_not_let_is_not_refused_by_the_server() {
-    let mut fake = Fake::new(Faults::default()).await;
-    fake.manners = Some(Manners {
-        domains: vec!["named.test".to_owned()],
-        pace: None,
-    });
-    let outcome = fake.play(MAILER).await;
+    let outcome = somebody_elses().await.play(MAILER).await;
     assert_eq!(seen(&outcome, "seq.one"), Seen::Unsupported);
 }
 

@@ -52,6 +52,10 @@ pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Act
         let record = active.record.clone();
         let (told, untold) = entries(kind, &record);
         let (ReversePath::Mailbox(sender), false) = (&record.sender, told.is_empty()) else {
+            if kind == Kind::Failed && !told.is_empty() {
+                let id = &record.id;
+                log::line("bounce", &format!("{id}: undeliverable notice dropped"));
+            }
             if kind != Kind::Delayed {
                 done(active, &told, &untold);
             }
