@@ -15,6 +15,7 @@
 //! | `deadmx` | `MX 10` an address where nobody listens |
 //! | `servfail`, `refused` | that response code |
 //! | `silent` | no answer at all |
+//! | `garbled` | the answer's head, and then octets that mean nothing |
 //!
 //! A transport domain (`$transport`, transport.com) has nothing but the names below it: only its row
 //! in the table `transport` leads anywhere. Everything else does not exist. Every query is remembered.
@@ -35,6 +36,9 @@ use super::sink::lock;
 const DEAD: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 254);
 /// The last octets of the addresses in 127.9.0.0/24 with whose port 53 runs help themselves.
 const USUAL: std::ops::RangeInclusive<u8> = 53..=99;
+
+/// Octets before the question (RFC 1035 §4.1.1).
+const HEAD: usize = 12;
 
 /// A running name server. Dropping it ends it.
 #[derive(Debug)]
@@ -205,7 +209,13 @@ impl Zones {
             .map(|data| ResourceRecord::new(owner.clone(), CLASS::IN, 0, data))
             .collect();
         reply.questions = vec![question.clone()];
-        reply.build_bytes_vec().ok()
+        let mut octets = reply.build_bytes_vec().ok()?;
+        if name.starts_with("garbled.") {
+            // A name whose first label is longer than what is left.
+            octets.truncate(HEAD);
+            octets.extend([0x3f; 8]);
+        }
+        Some(octets)
     }
 
     fn look_up(&self, name: &str, kind: TYPE) -> Option<(RCODE, Vec<RData<'static>>)> {

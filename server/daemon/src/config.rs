@@ -95,6 +95,15 @@ impl Config {
             mistakes.extend(relay_hole(&params, &settings, &main_file, &entry));
             mistakes.extend(no_mailbox_base(&params, &settings, &main_file));
             let addresses = match addresses(&params, &entry) {
+                Ok(addresses) if addresses.is_empty() => {
+                    let text = format!(
+                        "service {}: listens nowhere, expected an address in inet_interfaces that is of \
+                         inet_protocols",
+                        entry.name
+                    );
+                    mistakes.push(Mistake::new(&entry.place, text));
+                    continue;
+                }
                 Ok(addresses) => addresses,
                 Err(text) => {
                     mistakes.push(Mistake::new(&entry.place, text));

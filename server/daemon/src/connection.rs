@@ -221,6 +221,8 @@ impl Connection<'_> {
                     (Some(Stream::Plain(plain)), Some(acceptor)) => {
                         self.stream = Some(handshake(acceptor, plain, limit).await?);
                         self.session.tls_started();
+                        // What was learned in clear is forgotten (RFC 3207 §4.2), a login as well.
+                        self.tally.user = None;
                     }
                     _ => return Ok(Next::Closed),
                 }

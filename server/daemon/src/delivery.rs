@@ -319,11 +319,6 @@ enum Destination {
 }
 
 async fn destination(params: &Params, mailbox: &Mailbox) -> Destination {
-    if mailbox.local.starts_with('-') || mailbox.domain.is_empty() {
-        // A leading dash is an option to some program somewhere (postconf(5) allow_min_user).
-        let verdict = Verdict::failed("5.1.3", "none", "bad address syntax");
-        return Destination::Decided("error", verdict);
-    }
     let route = match resolve::route(params, mailbox).await {
         Ok(route) => route,
         Err(failed) => {

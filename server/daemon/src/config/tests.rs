@@ -290,6 +290,15 @@ fn debians_main_cf_is_read_without_a_word() {
     assert_eq!(config.params.recipient_delimiter, Some('+'));
 }
 
+#[test]
+fn a_service_that_would_listen_nowhere_is_a_mistake() {
+    let main = "inet_interfaces = ::1\ninet_protocols = ipv4\n";
+    let folder = Folder::new(&[("main.cf", main), ("master.cf", MASTER)]);
+    let mistake = "DIR/master.cf:1: service smtp: listens nowhere, expected an address in inet_interfaces that is of \
+                   inet_protocols";
+    assert_eq!(folder.read().unwrap_err(), mistake);
+}
+
 #[rstest]
 #[case(
     "smtpd_forbid_bare_newline = reject\nsmtpd_forbid_unauth_pipelining = no\n",

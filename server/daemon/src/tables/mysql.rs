@@ -85,13 +85,19 @@ pub(crate) struct Table {
     query: Arc<Statement>,
     /// For keys outside ASCII: what a collation folds must not match (`ádmin@` is not `admin@`).
     exact: Option<Arc<Statement>>,
+    /// Whether several keys may be asked for at once: the four keys of old make a query before whose
+    /// columns a number can stand; but not before DISTINCT.
+    joins: bool,
 }
 
 impl Table {
     pub(crate) fn new(servers: Arc<Servers>, query: Statement, exact: Option<Statement>) -> Self {
+        let words = query.sql("?").to_ascii_uppercase();
+        let distinct = words.split_whitespace().nth(1) == Some("DISTINCT");
         Self {
             servers,
             query: Arc::new(query),
+            joins: exact.is_some() && !distinct,
             exact: exact.map(Arc::new),
         }
     }
@@ -113,10 +119,10 @@ impl Table {
         }
     }
 
-    /// The four keys of old make a query that can be asked for several keys at once.
+    /// Whether these keys are asked for at once.
     fn joins(&self, keys: &[String]) -> bool {
         let simple = |key: &String| key.is_ascii() && self.query.values(key).is_some();
-        self.exact.is_some() && keys.iter().all(simple)
+        self.joins && keys.iter().all(simple)
     }
 
     /// The values of keys that differ; those that `joins` says no to come alone.
@@ -528,15 +534,17 @@ mod tests {
 
     #[test]
     fn a_key_without_the_domain_that_a_query_wants_is_not_asked_with_others() {
-        let servers = servers();
-        let statement = || Statement::compile("SELECT a FROM t WHERE k = '%s' AND d = '%d'");
-        let table = Table::new(servers, statement().unwrap(), statement().ok());
-        let joins = |keys: &[&str]| {
-            let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
-            table.joins(&keys)
+        let joins = |query: &str, keys: [&str; 2]| {
+            let statement = || Statement::compile(query);
+            let table = Table::new(servers(), statement().unwrap(), statement().ok());
+            table.joins(&keys.map(str::to_owned))
         };
-        assert!(joins(&["u@d", "@d"]));
-        assert!(!joins(&["u@d", "name"]));
+        let query = "SELECT a FROM t WHERE k = '%s' AND d = '%d'";
+        assert!(joins(query, ["u@d", "@d"]));
+        assert!(!joins(query, ["u@d", "name"]));
+        // A number cannot stand before DISTINCT.
+        let distinct = "SELECT distinct a FROM t WHERE k = '%s'";
+        assert!(!joins(distinct, ["u@d", "@d"]));
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use crate::delivery::Verdict;
 use crate::log;
@@ -254,8 +254,11 @@ impl Resolver {
         let Some(resolver) = &self.resolver else {
             return Answer::Failed;
         };
-        // With the dot no search list is tried.
-        match resolver.lookup(format!("{name}."), kind).await {
+        // With the dot no search list is tried. A name that cannot be asked for does not exist.
+        let Ok(asked) = Name::from_utf8(format!("{name}.")) else {
+            return Answer::Absent;
+        };
+        match resolver.lookup(asked, kind).await {
             Ok(found) => Answer::Found(
                 found
                     .answers()
@@ -286,8 +289,6 @@ fn is_absent(error: &NetError) -> bool {
                 ResponseCode::NXDomain | ResponseCode::NoError
             )
         }
-        // A name that cannot be asked for does not exist.
-        NetError::Proto(_) => true,
         _ => false,
     }
 }
