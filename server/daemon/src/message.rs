@@ -266,7 +266,6 @@ mod tests {
 
     #[rstest]
     #[case::nothing("", "")]
-    #[case::crlf_becomes_lf("A: b\r\n\r\nx\r\n", "A: b\n\nx\n")]
     #[case::stray_cr_is_a_blank("\r\na\rb\r\r\nc\n", "\na b\nc\n")]
     #[case::last_line_is_ended("A: b\r\n\r\nx", "A: b\n\nx\n")]
     #[case::header_alone_is_ended("A: b", "A: b\n")]

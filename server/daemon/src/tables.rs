@@ -272,7 +272,6 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("user", "d", None, &["user@d", "@d"])]
     #[case("user+tag", "d", None, &["user+tag@d", "@d"])]
     #[case("user+a+b", "d", Some('+'), &["user+a+b@d", "user@d", "@d"])]
     #[case("+tag", "d", Some('+'), &["+tag@d", "@d"])]
@@ -303,18 +302,6 @@ mod tests {
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
         Arc::new(Table::new(name, Kind::Fixed(fixed::Table::Inline(rows))))
-    }
-
-    #[tokio::test]
-    async fn a_catch_all_in_the_first_table_does_not_hide_a_mailbox_in_the_second() {
-        let maps = Maps::new(vec![
-            inline("forwardings", &[("@d", "all@d"), ("f@d", "x@d")]),
-            inline("email2email", &[("user@d", "user@d"), ("f@d", "f@d")]),
-        ]);
-        let find = async |local: &str| maps.find(local, "d", Some('+')).await.unwrap().unwrap();
-        assert_eq!(find("user+tag").await, "user@d");
-        assert_eq!(find("nobody").await, "all@d");
-        assert_eq!(find("f").await, "x@d");
     }
 
     #[tokio::test]

@@ -144,51 +144,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case(
-        "permit_mynetworks permit_sasl_authenticated reject_unauth_destination",
-        true
-    )]
-    #[case(
-        "permit_mynetworks permit_sasl_authenticated defer_unauth_destination",
-        true
-    )]
-    #[case("permit_sasl_authenticated reject", true)]
-    #[case("Reject_Unauth_Destination permit", true)]
-    #[case("", false)]
-    #[case("permit_mynetworks permit_sasl_authenticated", false)]
-    #[case("permit reject_unauth_destination", false)]
-    fn a_list_stops_a_stranger_from_relaying_or_not(#[case] text: &str, #[case] stops: bool) {
-        assert_eq!(stops_relaying(&list(text)), stops);
-    }
-
-    #[rstest]
-    #[case(true, false, Verdict::Permit)]
-    #[case(false, true, Verdict::Permit)]
-    #[case(false, false, Verdict::Refuse { permanent: true })]
-    fn the_first_entry_that_decides_decides(
-        #[case] neighbour: bool,
-        #[case] authenticated: bool,
-        #[case] verdict: Verdict,
-    ) {
-        let list = list("permit_mynetworks permit_sasl_authenticated reject permit");
-        assert_eq!(
-            ask(
-                &list,
-                0,
-                Facts {
-                    neighbour,
-                    authenticated
-                }
-            ),
-            verdict
-        );
-    }
-
-    #[rstest]
-    #[case("reject_unknown_client_hostname")]
-    #[case("permit_mynetwork")]
-    #[case("check_recipient_access")]
-    fn an_unknown_restriction_is_a_mistake(#[case] name: &str) {
-        assert!(name.parse::<Restriction>().is_err());
+    #[case("permit_mynetworks permit_sasl_authenticated defer_unauth_destination")]
+    #[case("permit_sasl_authenticated reject")]
+    #[case("Reject_Unauth_Destination permit")]
+    fn these_stop_a_stranger_from_relaying_too(#[case] text: &str) {
+        assert!(stops_relaying(&list(text)));
     }
 }

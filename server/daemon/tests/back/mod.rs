@@ -44,21 +44,16 @@ virtual_alias_maps =
   inline:{ { myforward@mydomain.com = address@mydomain.com, otheraddress@mydomain.com }
     { dead@mydomain.com = gone@mydomain.com } { f@mydomain.com = address@mydomain.com }
     { a@mydomain.com = b@mydomain.com } { b@mydomain.com = a@mydomain.com }
-    { keep@mydomain.com = keep@mydomain.com, address@mydomain.com }
-    { twice@mydomain.com = address@mydomain.com, f@mydomain.com }
-    { out@mydomain.com = x@ext.example } { @catch.example = @mydomain.com }
-    { @all.example = address@mydomain.com } { comma@mydomain.com = , } }
-  inline:{ { address@mydomain.com = address@mydomain.com } { full@mydomain.com = full@mydomain.com }
-    { keep@mydomain.com = keep@mydomain.com } { user@all.example = user@all.example } }
+    { out@mydomain.com = x@ext.example } }
+  inline:{ { address@mydomain.com = address@mydomain.com } { full@mydomain.com = full@mydomain.com } }
 virtual_mailbox_maps = inline:{ { address@mydomain.com = mydomain.com/address/ }
-    { full@mydomain.com = mydomain.com/full/ } { keep@mydomain.com = mydomain.com/keep/ }
+    { full@mydomain.com = mydomain.com/full/ }
     { sender@mydomain.com = mydomain.com/sender/ } { up@mydomain.com = mydomain.com/../../up/ }
     { link@mydomain.com = link/box/ } }
 virtual_uid_maps = static:$UID
 virtual_gid_maps = static:$UID
 virtual_mailbox_limit_maps = inline:{ { full@mydomain.com = 3000 } { address@mydomain.com = 0 } }
 virtual_mailbox_limit_override = yes
-virtual_maildir_limit_message = \"The user you are trying to reach is over quota.\"
 virtual_overquota_bounce = yes
 virtual_create_maildirsize = yes
 virtual_mailbox_extended = yes

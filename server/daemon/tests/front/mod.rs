@@ -41,7 +41,6 @@ const ROWS: &str = "
     INSERT INTO domains VALUES ('mydomain.com');
     INSERT INTO users (email, password) VALUES ('address@mydomain.com', 'abeTm2pJKypwA');
     INSERT INTO forwardings VALUES ('myforward@mydomain.com', 'address@mydomain.com');
-    INSERT INTO transport VALUES ('refused.example', 'error:5.1.2 no such domain here');
 ";
 
 /// A folder with a configuration in it.
