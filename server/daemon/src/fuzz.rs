@@ -303,7 +303,14 @@ pub fn data(octets: &[u8]) {
         assert!(only_crlf(content) && octets[..*end].ends_with(b".\r\n"));
     }
     assert!(!file.contains(&b'\r') && (file.is_empty() || file.ends_with(b"\n")));
-    assert_eq!(stored(&file, CUTS[0]), file, "it is stored already");
+    // Only a first line is a mailbox's separator; one that a dropped field stood before is none.
+    let separator = |file: &[u8]| {
+        let quotes = file.iter().take_while(|&&octet| octet == b'>').count();
+        file[quotes..].starts_with(b"From ")
+    };
+    if !separator(&file) {
+        assert_eq!(stored(&file, CUTS[0]), file, "it is stored already");
+    }
     assert!(only_crlf(&wire));
     let (again, end) = unstuffed(&wire, CUTS[0]).unwrap();
     assert_eq!(end, Some(wire.len()));

@@ -1,6 +1,6 @@
 //! One reading of the parameters: main.cf, or main.cf with the `-o` options of one service.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use super::main_cf::{Settings, expand};
@@ -86,7 +86,16 @@ impl<'a> Scope<'a> {
             "process_name" => Some("smtpd".to_owned()),
             "system_hostname" => Some(system_hostname()),
             "parent_of_myhostname" => {
-                let host = expand("$myhostname", &|name| self.text_of(name)).ok()?;
+                let goes_round = Cell::new(false);
+                let host = expand("$myhostname", &|inner| {
+                    goes_round.set(goes_round.get() || inner == name);
+                    (inner != name).then(|| self.text_of(inner)).flatten()
+                });
+                if goes_round.get() {
+                    // As `myhostname = mail.$mydomain` alone does: told where it is read.
+                    return Some("$myhostname".to_owned());
+                }
+                let host = host.ok()?;
                 Some(
                     host.split_once('.')
                         .map_or("localdomain", |(_, parent)| parent)
@@ -137,6 +146,8 @@ impl Reader<'_, '_> {
             );
             self.warnings.push(Mistake::new(&place, text));
         }
+        // A default that refers to a parameter with a mistake is not a second mistake.
+        let elsewhere = setting.is_none() && (expanded.is_err() || T::KIND == "tables");
         let parsed = expanded.and_then(|text| {
             let value = T::parse(text.trim(), row, self)?;
             match value.magnitude() {
@@ -148,8 +159,7 @@ impl Reader<'_, '_> {
         });
         parsed
             .map_err(|text| {
-                // A default that refers to a parameter with a mistake is not a second mistake.
-                if setting.is_some() || T::KIND != "tables" {
+                if !elsewhere {
                     self.mistakes
                         .push(Mistake::new(&place, format!("{} = {text}", row.name)));
                 }

@@ -291,6 +291,16 @@ fn debians_main_cf_is_read_without_a_word() {
 }
 
 #[test]
+fn a_host_named_after_the_domain_that_is_named_after_it_is_a_mistake() {
+    let folder = Folder::new(&[
+        ("main.cf", "myhostname = mail.$mydomain\n"),
+        ("master.cf", MASTER),
+    ]);
+    let mistake = "DIR/main.cf:1: myhostname = \"mail.$mydomain\" refers to itself";
+    assert_eq!(folder.read().unwrap_err(), mistake);
+}
+
+#[test]
 fn a_service_that_would_listen_nowhere_is_a_mistake() {
     let main = "inet_interfaces = ::1\ninet_protocols = ipv4\n";
     let folder = Folder::new(&[("main.cf", main), ("master.cf", MASTER)]);
