@@ -179,8 +179,6 @@ pub struct Incoming {
     spilled: Option<Arc<File>>,
     /// Octets in `spilled`.
     spilled_size: u64,
-    /// Octets that came.
-    came: u64,
 }
 
 impl Queue {
@@ -263,7 +261,6 @@ impl Queue {
             buffer: trace.into_bytes(),
             spilled: None,
             spilled_size: 0,
-            came: 0,
         })
     }
 }
@@ -277,11 +274,6 @@ impl Incoming {
 
     /// Appends content (lines ended by CRLF, cut anywhere).
     pub async fn write(&mut self, content: &[u8]) -> Result<(), Untaken> {
-        self.came += content.len() as u64;
-        let limit = self.queue.inner.params().message_size_limit;
-        if limit > 0 && self.came > limit {
-            return Err(Untaken::TooBig);
-        }
         self.filter.write(content, &mut self.buffer);
         if self.buffer.len() > MEMORY_LIMIT {
             self.spill().await?;
