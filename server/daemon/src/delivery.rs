@@ -341,12 +341,7 @@ async fn destination(params: &Params, mailbox: &Mailbox) -> Destination {
         },
         Route::Smtp { nexthop, port } => Destination::Smtp(smtp::NextHop { nexthop, port }),
         Route::Error { status, text } => {
-            let verdict = if status.starts_with('4') {
-                Verdict::put_off(&status, "none", text)
-            } else {
-                Verdict::failed(&status, "none", text)
-            };
-            Destination::Decided("error", verdict)
+            Destination::Decided("error", Verdict::failed(&status, "none", text))
         }
         Route::Discard => {
             let verdict = Verdict::sent("none", mailbox.domain.clone());

@@ -84,7 +84,6 @@ mod tests {
             tls: false,
             user: None,
             size: None,
-            eight_bit: false,
             smtputf8: false,
             ret: None,
             envid: None,

@@ -16,7 +16,7 @@ use vmaild_protocol::command::{self, Command, Mail, NoCommand};
 use vmaild_protocol::data::{Bare, Body, Unstuffer};
 use vmaild_protocol::session::{Notify, Ret};
 use vmaild_protocol::{
-    Action, Ask, Mailbox, Reply, ReplyReader, ReversePath, Session, Settings, address, sasl, xtext,
+    Action, Ask, Mailbox, Reply, ReplyReader, ReversePath, Session, Settings, sasl, xtext,
 };
 
 use crate::aliases;
@@ -216,8 +216,7 @@ fn no_control(text: &str) {
     assert!(!text.contains(char::is_control), "{text:?}");
 }
 
-/// An address, in a command or a table: what is written is read as what it was, and a list is cut
-/// into nothing but what stood there.
+/// An address, in a command or a table: what is written is read as what it was.
 pub fn address(octets: &[u8]) {
     let Ok(text) = str::from_utf8(octets) else {
         return;
@@ -226,9 +225,6 @@ pub fn address(octets: &[u8]) {
         no_control(&path.to_string());
         assert_eq!(path.to_string().parse(), Ok(path));
     }
-    let pieces = address::split_list(text);
-    assert!(pieces.iter().all(|piece| !piece.is_empty()));
-    assert_eq!(address::split_list(&pieces.join(", ")), pieces);
     for mailbox in aliases::destinations(text) {
         no_control(&mailbox.to_string());
         assert_eq!(aliases::mailbox(&mailbox.to_string()), Some(mailbox));
@@ -237,12 +233,8 @@ pub fn address(octets: &[u8]) {
         let written = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         assert_eq!(resolve::next_hop(&written), Some((host, port)));
     }
-    let xtext = xtext::encode(text);
-    assert!(
-        xtext
-            .bytes()
-            .all(|octet| octet.is_ascii_graphic() && octet != b'=')
-    );
+    let octets: Vec<String> = text.bytes().map(|octet| format!("+{octet:02X}")).collect();
+    let xtext = octets.concat();
     let decodable = !text.contains(char::is_control);
     assert_eq!(xtext::decode(&xtext), decodable.then(|| text.to_owned()));
 }

@@ -56,11 +56,11 @@ pub fn bind(service: &Service) -> Result<Vec<Bound>, String> {
                     Err(error)
                 }
             })
-            .map_err(|error| format!("{}: cannot listen on {address}: {error}", service.place()))?;
+            .map_err(|error| format!("{}: cannot listen on {address}: {error}", service.place))?;
         let ready = socket
             .set_nonblocking(true)
             .and_then(|()| socket.local_addr());
-        let address = ready.map_err(|error| format!("{}: {address}: {error}", service.place()))?;
+        let address = ready.map_err(|error| format!("{}: {address}: {error}", service.place))?;
         bound.push(Bound {
             service: service.name.clone(),
             address,

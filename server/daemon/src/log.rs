@@ -43,11 +43,7 @@ enum Entry {
 /// One line from the program `program` (`smtpd`, `cleanup`, `qmgr`, `virtual`, `smtp`, `bounce`).
 pub fn line(program: &str, text: &str) {
     let text = harmless(text);
-    let pid = *PID;
-    let line = match program {
-        "" => format!("postfix[{pid}]: {text}\n"),
-        _ => format!("postfix/{program}[{pid}]: {text}\n"),
-    };
+    let line = format!("postfix/{program}[{}]: {text}\n", *PID);
     match WRITER.get() {
         // A full channel means that the target does not keep up; mail goes on without the line.
         Some(writer) => drop(writer.try_send(Entry::Line(line))),

@@ -55,10 +55,8 @@ pub fn received(
         _ => format!(";\n\t{when}\n"),
     };
     format!(
-        "Received: from {} ({} [{client}])\n{tls}\tby {myhostname} ({mail_name}) with {} id {id}{recipient}",
-        harmless(helo),
-        harmless(&origin.client_name),
-        envelope.protocol,
+        "Received: from {helo} ({} [{client}])\n{tls}\tby {myhostname} ({mail_name}) with {} id {id}{recipient}",
+        origin.client_name, envelope.protocol,
     )
 }
 
@@ -69,16 +67,6 @@ pub fn received_here((myhostname, mail_name): (&str, &str), id: &str, when: &Zon
         "Received: by {myhostname} ({mail_name})\n\tid {id}; {}\n",
         date(when)
     )
-}
-
-/// A client's word in a header of ours: no blanks, brackets or control characters of its own.
-fn harmless(word: &str) -> String {
-    let safe = |letter: char| match letter {
-        '(' | ')' | '<' | '>' | '"' | ';' | ' ' => '?',
-        letter if letter.is_control() => '?',
-        letter => letter,
-    };
-    word.chars().take(255).map(safe).collect()
 }
 
 /// Where in the message the filter stands.

@@ -316,8 +316,7 @@ fn reload(
                 "master",
                 &format!(
                     "warning: {}: service {} begins after a restart only",
-                    service.place(),
-                    service.name
+                    service.place, service.name
                 ),
             ),
         }

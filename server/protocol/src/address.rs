@@ -7,7 +7,6 @@
 //!
 //! Written is what RFC 5321 allows: a local part that needs quotes gets them.
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
@@ -177,65 +176,29 @@ impl fmt::Display for ReversePath {
     }
 }
 
-/// Cuts a table value such as `a@x.example, "b, c"@y.example` into its addresses: at commas and
-/// blanks, but not inside quotes or brackets. Empty pieces are left out; nothing is checked.
-#[must_use]
-pub fn split_list(text: &str) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    loop {
-        rest = rest.trim_start_matches([',', ' ', '\t', '\r', '\n']);
-        if rest.is_empty() {
-            return pieces;
-        }
-        let end = Scan::default()
-            .end(rest, |letter| {
-                matches!(letter, ',' | ' ' | '\t' | '\r' | '\n')
-            })
-            .unwrap_or(rest.len());
-        let (piece, behind) = rest.split_at(end);
-        pieces.push(piece);
-        rest = behind;
-    }
-}
-
 /// The path at the beginning of a command's argument and what stands behind it: the path ends at
 /// the first blank outside quotes and brackets. One that is not closed ends nowhere, and is refused
 /// when it is read.
 pub(crate) fn cut_path(text: &str) -> (&str, &str) {
-    let end = Scan::default().end(text, |letter| BLANKS.contains(&letter));
-    text.split_at(end.unwrap_or(text.len()))
+    let (mut quoted, mut escaped, mut depth) = (false, false, 0_usize);
+    let ends = |&(_, letter): &(usize, char)| {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            '<' => depth = depth.saturating_add(1),
+            '>' => depth = depth.saturating_sub(1),
+            _ => return depth == 0 && BLANKS.contains(&letter),
+        }
+        false
+    };
+    let end = text.char_indices().find(ends);
+    text.split_at(end.map_or(text.len(), |(at, _)| at))
 }
 
 /// Blanks as Postfix counts them.
 pub(crate) const BLANKS: &[char] = &[' ', '\t', '\r', '\u{b}', '\u{c}'];
-
-/// Where in a text one stands: in quotes, in how many brackets.
-#[derive(Default)]
-struct Scan {
-    quoted: bool,
-    depth: usize,
-}
-
-impl Scan {
-    /// Where the first letter is that stops, outside quotes and brackets.
-    fn end(&mut self, text: &str, stops: impl Fn(char) -> bool) -> Option<usize> {
-        let mut escaped = false;
-        for (at, letter) in text.char_indices() {
-            match letter {
-                _ if escaped => escaped = false,
-                '\\' if self.quoted => escaped = true,
-                '"' => self.quoted = !self.quoted,
-                _ if self.quoted => {}
-                '<' => self.depth = self.depth.saturating_add(1),
-                '>' => self.depth = self.depth.saturating_sub(1),
-                _ if self.depth == 0 && stops(letter) => return Some(at),
-                _ => {}
-            }
-        }
-        None
-    }
-}
 
 /// What is inside the brackets, however many pairs there are.
 fn without_brackets(text: &str) -> Result<&str, BadAddress> {

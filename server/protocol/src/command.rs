@@ -112,8 +112,8 @@ pub struct Mail {
     pub reverse_path: ReversePath,
     /// SIZE= (RFC 1870); more than 64 bits hold is the largest number they hold.
     pub size: Option<u64>,
-    /// BODY=8BITMIME (RFC 6152); `Some(false)` is BODY=7BIT.
-    pub eight_bit: Option<bool>,
+    /// BODY= (RFC 6152) was given; what the content is shows when it comes.
+    pub body: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
     /// RET= (RFC 3461).
@@ -133,7 +133,7 @@ impl Mail {
         let mut mail = Self {
             reverse_path: path.parse().map_err(|_| bad_sender())?,
             size: None,
-            eight_bit: None,
+            body: false,
             smtputf8: false,
             ret: None,
             envid: None,
@@ -157,11 +157,10 @@ impl Mail {
         let (keyword, value) = keyword_and_value(parameter);
         let known = match (keyword.as_str(), value) {
             ("SIZE", Some(value)) => self.size.replace(size(value)?).is_none(),
-            ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => {
-                self.eight_bit.replace(true).is_none()
-            }
-            ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => {
-                self.eight_bit.replace(false).is_none()
+            ("BODY", Some(value))
+                if value.eq_ignore_ascii_case("8BITMIME") || value.eq_ignore_ascii_case("7BIT") =>
+            {
+                !core::mem::replace(&mut self.body, true)
             }
             ("SMTPUTF8", None) => !core::mem::replace(&mut self.smtputf8, true),
             ("RET", Some(value)) => self.ret.replace(ret(value)?).is_none(),

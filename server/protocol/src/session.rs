@@ -138,7 +138,7 @@ pub struct Envelope {
     pub reverse_path: ReversePath,
     /// RCPT TO, in order, only those that were granted.
     pub recipients: Vec<Recipient>,
-    /// What the client called itself in EHLO or HELO; empty before either.
+    /// What the client called itself in EHLO or HELO, harmless in a header; empty before either.
     pub helo: String,
     /// For the `with` clause of Received (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, and
     /// where SMTPUTF8 was given UTF8SMTP, UTF8SMTPS, UTF8SMTPA, UTF8SMTPSA (RFC 6531 §4.3).
@@ -149,8 +149,6 @@ pub struct Envelope {
     pub user: Option<String>,
     /// SIZE= (RFC 1870), octets.
     pub size: Option<u64>,
-    /// BODY=8BITMIME (RFC 6152).
-    pub eight_bit: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
     /// RET= (RFC 3461 §4.3).

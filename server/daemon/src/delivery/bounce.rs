@@ -160,7 +160,6 @@ fn envelope(sender: &Mailbox, record: &Record) -> Envelope {
         tls: false,
         user: None,
         size: None,
-        eight_bit: false,
         smtputf8: record.smtputf8,
         ret: None,
         envid: None,
@@ -176,18 +175,11 @@ pub(crate) struct Returned {
 /// RET= (RFC 3461 §4.3) and postconf(5) bounce_size_limit decide; only failures return it whole.
 async fn returned(params: &Params, kind: Kind, record: &Record, content: Content) -> Returned {
     let limit = params.bounce_size_limit;
-    let whole = kind == Kind::Failed
-        && record.ret != Some(Ret::Headers)
-        && (limit == 0 || record.size <= limit);
-    let bound = if limit == 0 {
-        record.size
-    } else {
-        record.size.min(limit)
-    };
+    let whole = kind == Kind::Failed && record.ret != Some(Ret::Headers) && record.size <= limit;
     let read = spawn_blocking(move || {
         let mut text = Vec::new();
         // What cannot be read is left out; the notice goes all the same.
-        let _ = content.reader().take(bound).read_to_end(&mut text);
+        let _ = content.reader().take(limit).read_to_end(&mut text);
         text
     });
     let mut text = read.await.unwrap_or_default();

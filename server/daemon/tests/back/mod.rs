@@ -221,7 +221,6 @@ pub fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
         tls: false,
         user: None,
         size: None,
-        eight_bit: false,
         smtputf8: false,
         ret: None,
         envid: None,
