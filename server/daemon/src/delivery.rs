@@ -96,9 +96,8 @@ impl Reason {
         Self {
             status: status.to_owned(),
             relay: relay.to_owned(),
-            mta: None,
-            reply: String::new(),
             text: text.into(),
+            ..Self::default()
         }
     }
 }

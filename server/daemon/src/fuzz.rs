@@ -475,11 +475,9 @@ pub fn dsn(octets: &[u8], params: &Params) {
         sender: ReversePath::Mailbox(sender.clone()),
         ret: flag('h').then_some(Ret::Headers),
         envid,
-        eight_bit: false,
         smtputf8: flag('u'),
-        size: 0,
         recipients: vec![to.clone(), to],
-        warned: false,
+        ..Record::default()
     };
     let entries = entries(kind, &record).0;
     let notice = Notice {

@@ -70,9 +70,10 @@ pub fn received_here((myhostname, mail_name): (&str, &str), id: &str, when: &Zon
 }
 
 /// Where in the message the filter stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Part {
     /// Before the first line.
+    #[default]
     Start,
     /// In the header, after a line that is kept or dropped.
     Header { dropped: bool },
@@ -83,35 +84,21 @@ enum Part {
 }
 
 /// Turns content as it came into content as it is stored.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Filter {
     part: Part,
     /// The line of the header that is not yet complete.
     line: Vec<u8>,
     /// Carriage returns seen of which it is not yet known what follows.
     returns: usize,
-    /// The last octet written.
-    last: u8,
+    /// The last line written has no end yet.
+    open: bool,
     /// Received headers so far (RFC 5321 §6.3).
     pub hops: usize,
     /// The message's Message-ID, for the log.
     pub message_id: String,
     /// An octet beyond ASCII was seen.
     pub eight_bit: bool,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self {
-            part: Part::Start,
-            line: Vec::new(),
-            returns: 0,
-            last: b'\n',
-            hops: 0,
-            message_id: String::new(),
-            eight_bit: false,
-        }
-    }
 }
 
 impl Filter {
@@ -148,7 +135,7 @@ impl Filter {
         for _ in 0..std::mem::take(&mut self.returns) {
             self.lines(b" ", stored);
         }
-        if !self.line.is_empty() || self.last != b'\n' {
+        if !self.line.is_empty() || self.open {
             self.lines(b"\n", stored);
         }
     }
@@ -183,7 +170,7 @@ impl Filter {
             }
         }
         stored.extend_from_slice(rest);
-        self.last = stored.last().copied().unwrap_or(b'\n');
+        self.open = stored.last().is_some_and(|&last| last != b'\n');
     }
 
     /// A line before the body: a header, its continuation, the empty line, or body already.

@@ -486,13 +486,11 @@ impl Inner {
             id: id.clone(),
             arrived,
             sender: ReversePath::Null,
-            ret: None,
-            envid: None,
             eight_bit: !content.is_ascii(),
             smtputf8: envelope.smtputf8 && !content.is_ascii(),
             size: content.len() as u64,
             recipients,
-            warned: false,
+            ..Record::default()
         };
         self.store(record, Content::Memory(content.into())).await?;
         Ok(id)

@@ -17,7 +17,7 @@ const DOMAIN_LIMIT: usize = 255;
 const LABEL_LIMIT: usize = 63;
 
 /// A mailbox: local part and domain, without quotes and without a source route.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Mailbox {
     /// The local part, unquoted, case kept (RFC 5321 §2.4).
     pub local: String,
@@ -26,9 +26,10 @@ pub struct Mailbox {
 }
 
 /// MAIL FROM (RFC 5321 §4.1.1.2).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum ReversePath {
     /// `<>`: a notice about which no notice may be sent.
+    #[default]
     Null,
     /// Where failures are reported to.
     Mailbox(Mailbox),

@@ -106,7 +106,7 @@ fn is_foreign(word: &str) -> bool {
 }
 
 /// The arguments of MAIL (RFC 5321 §4.1.1.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mail {
     /// FROM:.
     pub reverse_path: ReversePath,
@@ -132,12 +132,7 @@ impl Mail {
             .ok_or_else(|| Reply::new(501, "5.5.4 Syntax: MAIL FROM:<address>"))?;
         let mut mail = Self {
             reverse_path: path.parse().map_err(|_| bad_sender())?,
-            size: None,
-            body: false,
-            smtputf8: false,
-            ret: None,
-            envid: None,
-            auth: false,
+            ..Self::default()
         };
         for parameter in parameters.split_ascii_whitespace() {
             mail.parameter(parameter)?;
@@ -193,8 +188,7 @@ pub fn rcpt(arguments: &str, smtputf8: bool) -> Result<Recipient, Reply> {
     let mailbox: Mailbox = path.parse().map_err(|_| bad_recipient())?;
     let mut recipient = Recipient {
         mailbox,
-        notify: None,
-        orcpt: None,
+        ..Recipient::default()
     };
     for parameter in parameters.split_ascii_whitespace() {
         let (keyword, value) = keyword_and_value(parameter);

@@ -132,7 +132,7 @@ pub enum Ask {
 }
 
 /// The envelope of a transaction and how it came (RFC 5321 §2.3.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Envelope {
     /// MAIL FROM.
     pub reverse_path: ReversePath,
@@ -167,7 +167,7 @@ pub enum Ret {
 }
 
 /// A recipient of a transaction with its parameters (RFC 3461 §4.1, §4.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recipient {
     /// RCPT TO; a source route before it was dropped (RFC 5321 §4.1.1.3).
     pub mailbox: Mailbox,

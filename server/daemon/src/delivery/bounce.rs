@@ -149,20 +149,12 @@ fn done(active: &mut Active, told: &[Entry<'_>], untold: &[Entry<'_>]) {
 
 fn envelope(sender: &Mailbox, record: &Record) -> Envelope {
     Envelope {
-        reverse_path: ReversePath::Null,
         recipients: vec![To {
             mailbox: sender.clone(),
-            notify: None,
-            orcpt: None,
+            ..To::default()
         }],
-        helo: String::new(),
-        protocol: "",
-        tls: false,
-        user: None,
-        size: None,
         smtputf8: record.smtputf8,
-        ret: None,
-        envid: None,
+        ..Envelope::default()
     }
 }
 

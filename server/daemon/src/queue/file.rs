@@ -39,7 +39,7 @@ use crate::aliases;
 const FIRST_LINE: &str = "vmaild queue file 1";
 
 /// What is known about a message in the queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
     /// Its queue id, which is also the name of its file.
     pub id: QueueId,
@@ -64,7 +64,7 @@ pub struct Record {
 }
 
 /// A final recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recipient {
     /// Where the mail goes.
     pub mailbox: Mailbox,
@@ -81,9 +81,10 @@ pub struct Recipient {
 }
 
 /// What has become of a recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum State {
     /// It has not been tried.
+    #[default]
     New,
     /// It was tried and is to be tried again.
     PutOff(Reason),
@@ -328,18 +329,7 @@ fn read_parts(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
             Unreadable::Damaged("its first line is not that of a queue file")
         });
     }
-    let mut record = Record {
-        id: String::new(),
-        arrived: 0,
-        sender: ReversePath::Null,
-        ret: None,
-        envid: None,
-        eight_bit: false,
-        smtputf8: false,
-        size: 0,
-        recipients: Vec::new(),
-        warned: false,
-    };
+    let mut record = Record::default();
     loop {
         let (count, line) = next(&mut reader)?;
         content_at += count;
@@ -428,10 +418,7 @@ fn envelope_line(record: &mut Record, name: &str, value: &str) {
             .extend(path().and_then(aliases::mailbox).map(|mailbox| Recipient {
                 original: mailbox.clone(),
                 mailbox,
-                notify: None,
-                orcpt: None,
-                expanded: false,
-                state: State::New,
+                ..Recipient::default()
             })),
         ("original", Some(recipient)) => {
             if let Some(mailbox) = path().and_then(aliases::mailbox) {

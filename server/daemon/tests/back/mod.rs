@@ -210,20 +210,14 @@ pub fn origin() -> Origin {
 pub fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
     let recipient = |text: &&str| Recipient {
         mailbox: text.parse().unwrap(),
-        notify: None,
-        orcpt: None,
+        ..Recipient::default()
     };
     Envelope {
         reverse_path: sender.parse::<ReversePath>().unwrap(),
         recipients: recipients.iter().map(recipient).collect(),
         helo: "client.probe.example".to_owned(),
         protocol: "ESMTP",
-        tls: false,
-        user: None,
-        size: None,
-        smtputf8: false,
-        ret: None,
-        envid: None,
+        ..Envelope::default()
     }
 }
 
