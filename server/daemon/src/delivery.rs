@@ -103,7 +103,6 @@ impl Reason {
 }
 
 /// What became of the recipients of one delivery, by their index.
-#[derive(Debug)]
 pub(crate) struct Report {
     /// The log's program: `virtual`, `smtp`, `error`, `discard`.
     program: &'static str,
@@ -308,7 +307,6 @@ impl<K: Clone + Eq + std::hash::Hash> Groups<K> {
 }
 
 /// What is to be done for a recipient.
-#[derive(Debug)]
 enum Destination {
     /// A path below virtual_mailbox_base, as the table has it.
     Maildir(String),

@@ -418,7 +418,6 @@ pub fn table(octets: &[u8], folder: &Path) {
 }
 
 /// What a server without any configuration of its own has.
-#[must_use]
 pub fn params(folder: &Path) -> Arc<Params> {
     fs::write(folder.join("main.cf"), "myhostname = server.domain.com\n").unwrap();
     fs::write(folder.join("master.cf"), "smtp inet n - y - - smtpd\n").unwrap();

@@ -26,7 +26,6 @@ const BACKLOG: i32 = 4096;
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// A port that was bound.
-#[derive(Debug)]
 pub struct Bound {
     /// The service's name in master.cf.
     pub service: String,

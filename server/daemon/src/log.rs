@@ -26,7 +26,6 @@ static WRITER: OnceLock<SyncSender<Entry>> = OnceLock::new();
 static PID: LazyLock<u32> = LazyLock::new(std::process::id);
 static TARGET: Mutex<Target> = Mutex::new(Target::Stderr);
 
-#[derive(Debug)]
 enum Target {
     Stderr,
     Stdout,
@@ -52,7 +51,6 @@ pub fn line(program: &str, text: &str) {
 }
 
 /// Text that cannot forge a line or upset a terminal: printable ASCII stays, the rest becomes `?`.
-#[must_use]
 pub fn harmless(text: &str) -> String {
     text.chars()
         .map(|c| {

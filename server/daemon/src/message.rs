@@ -19,7 +19,6 @@ const DROPPED: [&str; 4] = ["bcc", "content-length", "resent-bcc", "return-path"
 const HEADER_LINE_LIMIT: usize = 64 * 1024;
 
 /// `Sun, 22 Nov 2026 13:14:59 +0000 (UTC)` (RFC 5322 §3.3).
-#[must_use]
 pub fn date(when: &Zoned) -> String {
     when.strftime("%a, %d %b %Y %H:%M:%S %z (%Z)").to_string()
 }
@@ -28,7 +27,6 @@ pub fn date(when: &Zoned) -> String {
 ///
 /// `for` stands there with a single recipient only: with several it would tell each about the
 /// others (RFC 5321 §7.2).
-#[must_use]
 pub fn received(
     (myhostname, mail_name): (&str, &str),
     origin: &Origin,
@@ -61,7 +59,6 @@ pub fn received(
 }
 
 /// The trace header of a message that the server itself wrote.
-#[must_use]
 pub fn received_here((myhostname, mail_name): (&str, &str), id: &str, when: &Zoned) -> String {
     format!(
         "Received: by {myhostname} ({mail_name})\n\tid {id}; {}\n",

@@ -42,7 +42,6 @@ enum Subject<'a> {
 
 impl Client<'_> {
     /// May this sender send? Restrictions wait for RCPT; only TLS that is demanded counts here.
-    #[must_use]
     pub fn sender(&self) -> Reply {
         match self.needs_tls() {
             Some(reply) => reply,
@@ -90,7 +89,6 @@ impl Client<'_> {
     }
 
     /// ETRN: no mail is kept for fetching (RFC 1985 §5.3; the status is RFC 2034 §4's).
-    #[must_use]
     pub fn etrn(&self, domain: &str) -> Reply {
         if let Some(reply) =
             self.refused(&self.params.smtpd_client_restrictions, Subject::Client, "")

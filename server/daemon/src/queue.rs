@@ -128,7 +128,6 @@ pub enum Content {
 
 impl Content {
     /// Reads it from its beginning.
-    #[must_use]
     pub fn reader(&self) -> ContentReader {
         ContentReader {
             content: self.clone(),
@@ -138,7 +137,6 @@ impl Content {
 }
 
 /// Reads content; several may read the same one at once.
-#[derive(Debug)]
 pub struct ContentReader {
     content: Content,
     done: u64,
@@ -267,7 +265,6 @@ impl Queue {
 
 impl Incoming {
     /// The queue id, for the log and for `queued as`.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -498,7 +495,6 @@ impl Inner {
 }
 
 /// A time of the queue, in the server's time zone.
-#[must_use]
 pub fn zoned(micros: u64) -> Zoned {
     let micros = i64::try_from(micros).unwrap_or(i64::MAX);
     Timestamp::from_microsecond(micros)

@@ -78,7 +78,6 @@ pub enum Stream {
 
 impl Stream {
     /// `TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)`, as Received says it.
-    #[must_use]
     pub fn description(&self) -> Option<String> {
         let Self::Tls(stream) = self else { return None };
         let session = stream.get_ref().1;

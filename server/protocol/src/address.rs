@@ -51,7 +51,6 @@ impl Mailbox {
     /// The key under which tables know this mailbox: `local@domain`, the local part unquoted, both
     /// in lower case (all of Unicode, not only ASCII). An unqualified mailbox gives
     /// its local part alone. The key is for looking up, not for sending: `"a b"@c` gives `a b@c`.
-    #[must_use]
     pub fn key(&self) -> String {
         let mut key = self.local.to_lowercase();
         if !self.domain.is_empty() {
@@ -62,13 +61,11 @@ impl Mailbox {
     }
 
     /// Whether it is bare `postmaster`, in any case (RFC 5321 §4.5.1).
-    #[must_use]
     pub fn is_bare_postmaster(&self) -> bool {
         self.domain.is_empty() && self.local.eq_ignore_ascii_case("postmaster")
     }
 
     /// Whether it can be written without SMTPUTF8 (RFC 6531 §3.2).
-    #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.local.is_ascii() && self.domain.is_ascii()
     }
@@ -122,7 +119,6 @@ impl fmt::Display for Mailbox {
 
 impl ReversePath {
     /// The mailbox to report to, unless there is none.
-    #[must_use]
     pub fn mailbox(&self) -> Option<&Mailbox> {
         match self {
             Self::Null => None,
@@ -300,7 +296,6 @@ fn is_beyond_ascii(letter: char) -> bool {
 
 /// Whether it is a domain: labels of letters, digits, `-`, `_` (RFC 5321 §4.1.2, with the underscore
 /// of many real names), not only digits. Beyond ASCII: RFC 6531 §3.3.
-#[must_use]
 pub fn is_domain(text: &str) -> bool {
     let label = |label: &str| {
         (1..=LABEL_LIMIT).contains(&label.len())

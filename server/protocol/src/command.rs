@@ -241,7 +241,6 @@ pub fn etrn(arguments: &str) -> Result<String, Reply> {
 }
 
 /// The arguments of BDAT (RFC 3030 §2): how many octets follow, and whether they are the last.
-#[must_use]
 pub fn bdat(arguments: &str) -> Option<(u64, bool)> {
     let mut words = arguments.split_ascii_whitespace();
     let size = words.next()?;

@@ -205,7 +205,6 @@ pub struct Session {
 
 impl Session {
     /// A session that has just been connected; the greeting is its first action.
-    #[must_use]
     pub fn new(settings: Settings) -> Self {
         // AUTH with its initial response may be as long as a response alone (RFC 4954 §4).
         let limit = settings
@@ -228,7 +227,6 @@ impl Session {
     }
 
     /// The next thing to do, or `None` when something must be fed, answered or reported first.
-    #[must_use]
     pub fn poll(&mut self) -> Option<Action> {
         loop {
             if let Some(action) = self.link.actions.pop_front() {

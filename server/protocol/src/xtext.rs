@@ -9,7 +9,6 @@ use alloc::vec::Vec;
 /// The text that was meant; `None` where the encoding is wrong or hides a control character.
 ///
 /// Octets beyond ASCII are taken as UTF-8 (RFC 6533 §3).
-#[must_use]
 pub fn decode(xtext: &str) -> Option<String> {
     let mut octets = Vec::with_capacity(xtext.len());
     let mut rest = xtext.bytes();

@@ -228,7 +228,6 @@ pub(crate) fn below(base: &Path, value: &str) -> Result<PathBuf, UnsafePath> {
 }
 
 /// A message in `tmp/`; dropped before `finish`, it is removed.
-#[derive(Debug)]
 struct Draft {
     path: PathBuf,
     file: File,

@@ -84,7 +84,6 @@ struct Hop {
 }
 
 /// What the deliveries of one attempt have come to.
-#[derive(Debug)]
 struct Attempt {
     verdicts: HashMap<usize, Verdict>,
     /// The message may have been taken: no other host is tried.
@@ -303,7 +302,6 @@ fn is_final(verdict: &Verdict) -> bool {
 }
 
 /// MAIL, RCPT, DATA and the content.
-#[derive(Debug)]
 struct Transaction<'a> {
     parcel: &'a Parcel,
     session: &'a mut Session,

@@ -92,7 +92,6 @@ pub enum Verdict {
 }
 
 /// Asks `list` from its entry `from` on.
-#[must_use]
 pub fn ask(list: &[Restriction], from: usize, facts: Facts) -> Verdict {
     for (at, restriction) in list.iter().enumerate().skip(from) {
         match restriction {
@@ -120,7 +119,6 @@ pub fn ask(list: &[Restriction], from: usize, facts: Facts) -> Verdict {
 }
 
 /// A stranger's mail for another domain does not get past `list`.
-#[must_use]
 pub fn stops_relaying(list: &[Restriction]) -> bool {
     let stranger = Facts {
         neighbour: false,

@@ -113,13 +113,11 @@ pub struct Reason {
 
 impl Recipient {
     /// Whether there is something left to do.
-    #[must_use]
     pub fn is_open(&self) -> bool {
         self.state != State::Done
     }
 
     /// Whether it is to be delivered, now or later.
-    #[must_use]
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, State::New | State::PutOff(_))
     }
@@ -127,13 +125,11 @@ impl Recipient {
 
 impl Record {
     /// When it arrived.
-    #[must_use]
     pub fn arrival(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_micros(self.arrived)
     }
 
     /// How long it has been here.
-    #[must_use]
     pub fn age(&self) -> Duration {
         SystemTime::now()
             .duration_since(self.arrival())
@@ -141,7 +137,6 @@ impl Record {
     }
 
     /// The part of the file before the content.
-    #[must_use]
     pub fn head(&self) -> Vec<u8> {
         let mut head = format!("{FIRST_LINE}\nid: {}\narrived: {}\n", self.id, self.arrived);
         let mut field = |name: &str, value: &str| {
@@ -186,7 +181,6 @@ impl Record {
     }
 
     /// The line that says that recipient `index` is now in `state`.
-    #[must_use]
     pub fn line(index: usize, state: &State) -> String {
         let (word, reason) = match state {
             State::New => ("new", None),
@@ -433,7 +427,6 @@ fn envelope_line(record: &mut Record, name: &str, value: &str) {
 }
 
 /// NOTIFY='s value (RFC 3461 §4.1).
-#[must_use]
 pub fn notify_text(notify: Notify) -> String {
     let words = [
         (notify.success, "SUCCESS"),
@@ -480,7 +473,6 @@ impl Hash {
     }
 
     /// The line after the content, without its end.
-    #[must_use]
     pub fn line(&self) -> String {
         format!("end: {:016x}", self.0)
     }

@@ -68,7 +68,6 @@ impl Default for Schedule {
 }
 
 /// A message in a round of delivery.
-#[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) record: Record,
     pub(crate) content: Content,
@@ -370,7 +369,6 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
 }
 
 /// How long a message of this age waits (qmgr(8)).
-#[must_use]
 pub fn backoff(params: &Params, age: Duration) -> Duration {
     age.max(params.minimal_backoff_time)
         .min(params.maximal_backoff_time.max(params.minimal_backoff_time))

@@ -44,7 +44,6 @@ impl std::fmt::Debug for Session {
 }
 
 /// Why a session is of no more use.
-#[derive(Debug)]
 pub(super) struct Broken {
     pub(super) status: String,
     pub(super) text: String,
