@@ -126,8 +126,10 @@ async fn lookup(params: &Params, address: &Mailbox) -> Result<Option<Vec<Mailbox
             .collect(),
     };
     if addresses.is_empty() {
-        let text = format!("warning: forwarding of {address} has no address in it: {value:?}");
-        log::line("cleanup", &text);
+        log!(
+            "cleanup",
+            "warning: forwarding of {address} has no address in it: {value:?}"
+        );
         return Ok(None);
     }
     Ok(Some(addresses))

@@ -150,10 +150,7 @@ pub async fn serve(
                 ));
             }
             Err(error) => {
-                log::line(
-                    "smtpd",
-                    &format!("warning: accept on {}: {error}", bound.address),
-                );
+                log!("smtpd", "warning: accept on {}: {error}", bound.address);
                 tokio::time::sleep(EXHAUSTED).await;
             }
         }
@@ -189,12 +186,10 @@ async fn admit(
             params.myhostname
         ),
     };
-    log::line(
+    log!(
         "smtpd",
-        &format!(
-            "warning: connection refused from unknown[{ip}]: {}",
-            text.trim_end()
-        ),
+        "warning: connection refused from unknown[{ip}]: {}",
+        text.trim_end()
     );
     // Who expects TLS could not read it.
     if !params.smtpd_tls_wrappermode {

@@ -39,6 +39,14 @@ enum Entry {
     Reopen,
 }
 
+/// A line, put together as by `format!`.
+macro_rules! log {
+    ($program:expr, $($text:tt)+) => {
+        $crate::log::line($program, &format!($($text)+))
+    };
+}
+pub(crate) use log;
+
 /// One line from the program `program` (`smtpd`, `cleanup`, `qmgr`, `virtual`, `smtp`, `bounce`).
 pub fn line(program: &str, text: &str) {
     let text = harmless(text);
@@ -157,13 +165,13 @@ fn write(lines: &[String]) {
 /// The machine's name without its domain, as syslog writes it.
 fn host() -> &'static str {
     static HOST: OnceLock<String> = OnceLock::new();
-    HOST.get_or_init(|| {
-        let name = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned();
-        harmless(name.split('.').next().unwrap_or_default())
-    })
+    HOST.get_or_init(|| harmless(nodename().split('.').next().unwrap_or_default()))
+}
+
+/// The machine's name, with its domain where it has one there (uname(2)).
+pub(crate) fn nodename() -> String {
+    let uname = rustix::system::uname();
+    uname.nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

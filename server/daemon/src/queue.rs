@@ -27,7 +27,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use rustix::fs::Access;
@@ -312,8 +312,12 @@ impl Incoming {
         }
         let recipients = expand_all(&params, &self.id, envelope).await?;
         let message_id = Some(self.filter.message_id.as_str()).filter(|id| !id.is_empty());
-        let text = format!("{}: message-id={}", self.id, message_id.unwrap_or("<>"));
-        log::line("cleanup", &text);
+        log!(
+            "cleanup",
+            "{}: message-id={}",
+            self.id,
+            message_id.unwrap_or("<>")
+        );
         let mut record = Record {
             id: self.id.clone(),
             arrived: self.arrived,
@@ -359,10 +363,7 @@ async fn expand_all(
         let expanded = aliases::expand(params, &recipient.mailbox)
             .await
             .inspect_err(|error| {
-                log::line(
-                    "cleanup",
-                    &format!("{id}: warning: {error} -- message not accepted"),
-                );
+                log!("cleanup", "{id}: warning: {error} -- message not accepted");
             })?;
         let mut notify = recipient.notify;
         let success = notify.is_some_and(|notify| notify.success);
@@ -410,10 +411,7 @@ impl Inner {
     /// A new queue id and the time it stands for: microseconds since 1970, in hexadecimal. Two
     /// messages never share one, not even across restarts (ids on disk count as given).
     pub(crate) fn next_id(&self) -> (QueueId, u64) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let now = u64::try_from(file::now().as_micros()).unwrap_or(u64::MAX);
         let next = |last: u64| Some(now.max(last.saturating_add(1)));
         let last = self
             .last_id
@@ -428,7 +426,7 @@ impl Inner {
         let active = self.directory.join("active");
         rustix::fs::access(&active, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)?;
         if delivery::at_once(&self.delivery, &self.params(), &record, &content).await {
-            log::line("qmgr", &format!("{}: removed", record.id));
+            log!("qmgr", "{}: removed", record.id);
             return Ok(());
         }
         // From now on the scheduler does not take it for a file that somebody put there.

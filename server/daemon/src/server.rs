@@ -105,7 +105,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match start(&arguments, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            log::line("master", &format!("fatal: {reason}"));
+            log!("master", "fatal: {reason}");
             log::flush();
             ExitCode::FAILURE
         }
@@ -217,9 +217,9 @@ async fn serve(
     down.send_replace(true);
     let sessions = async { while listeners.join_next().await.is_some() {} };
     if tokio::time::timeout(limit, sessions).await.is_err() {
-        log::line(
+        log!(
             "master",
-            &format!("warning: some sessions did not end within {limit:?}"),
+            "warning: some sessions did not end within {limit:?}"
         );
     }
     queue.drain(limit).await;
@@ -267,9 +267,10 @@ fn certificate(service: &Service) -> Option<Acceptor> {
             } else {
                 "TLS is not offered"
             };
-            log::line(
+            log!(
                 "smtpd",
-                &format!("warning: service {}: {reason}; {what}", service.name),
+                "warning: service {}: {reason}; {what}",
+                service.name
             );
         })
         .ok()
@@ -285,7 +286,7 @@ fn reload(
         Ok(config) => config,
         Err(mistakes) => {
             for mistake in mistakes {
-                log::line("master", &format!("error: {mistake}"));
+                log!("master", "error: {mistake}");
             }
             log::line(
                 "master",
@@ -295,7 +296,7 @@ fn reload(
         }
     };
     for warning in &config.warnings {
-        log::line("master", &format!("warning: {warning}"));
+        log!("master", "warning: {warning}");
     }
     params.send_replace(config.params);
     let mut old: Vec<_> = ports.keys().collect();
@@ -312,19 +313,18 @@ fn reload(
                 let tls = certificate(&service).or(old);
                 port.send_replace(shared.port(service, tls));
             }
-            None => log::line(
+            None => log!(
                 "master",
-                &format!(
-                    "warning: {}: service {} begins after a restart only",
-                    service.place, service.name
-                ),
+                "warning: {}: service {} begins after a restart only",
+                service.place,
+                service.name
             ),
         }
     }
     for name in old {
-        log::line(
+        log!(
             "master",
-            &format!("warning: service {name} is no longer in master.cf; it ends with a restart"),
+            "warning: service {name} is no longer in master.cf; it ends with a restart"
         );
     }
     log::line("master", "reload: the new configuration is in force");

@@ -99,7 +99,7 @@ impl Table {
                 table: self.name.clone(),
                 reason,
             };
-            log::line("smtpd", &format!("warning: {failed}"));
+            log!("smtpd", "warning: {failed}");
             failed
         })
     }
@@ -254,9 +254,9 @@ fn fold(key: &str) -> Option<String> {
 fn holds_something(table: &str, key: &str, value: &str) -> bool {
     let holds = value.contains(|c: char| c != ',' && !c.is_whitespace());
     if !holds {
-        log::line(
+        log!(
             "smtpd",
-            &format!("warning: {table}: row of {key} has no value, and counts as absent"),
+            "warning: {table}: row of {key} has no value, and counts as absent"
         );
     }
     holds

@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use jiff::Zoned;
 use tokio::task::spawn_blocking;
@@ -54,7 +54,7 @@ pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Act
         let (ReversePath::Mailbox(sender), false) = (&record.sender, told.is_empty()) else {
             if kind == Kind::Failed && !told.is_empty() {
                 let id = &record.id;
-                log::line("bounce", &format!("{id}: undeliverable notice dropped"));
+                log!("bounce", "{id}: undeliverable notice dropped");
             }
             if kind != Kind::Delayed {
                 done(active, &told, &untold);
@@ -82,12 +82,11 @@ pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Act
                     Kind::Delayed => "sender delay notification",
                     Kind::Delivered => "sender delivery status notification",
                 };
-                log::line("bounce", &format!("{}: {what}: {notice}", record.id));
+                log!("bounce", "{}: {what}: {notice}", record.id);
             }
             Err(error) => {
                 let id = &record.id;
-                let text = format!("{id}: warning: cannot queue a notice: {error}");
-                log::line("bounce", &text);
+                log!("bounce", "{id}: warning: cannot queue a notice: {error}");
                 // A sender whose address leads nowhere will not hear of it next time either.
                 if !matches!(error, Untaken::Aliases(Unexpanded::TooDeep(_))) {
                     again = true;
@@ -355,12 +354,9 @@ impl Notice<'_> {
                 field("Diagnostic-Code", &format!("smtp; {}", reason.reply));
             }
             if self.kind == Kind::Delayed {
-                let until = record.arrival() + self.params.maximal_queue_lifetime;
-                let until = until
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default()
-                    .as_micros();
-                let until = zoned(u64::try_from(until).unwrap_or(u64::MAX));
+                let lifetime = self.params.maximal_queue_lifetime.as_micros();
+                let lifetime = u64::try_from(lifetime).unwrap_or(u64::MAX);
+                let until = zoned(record.arrived.saturating_add(lifetime));
                 field("Will-Retry-Until", &message::date(&until));
             }
         }

@@ -219,7 +219,7 @@ impl Client {
             }
             Err(broken) => {
                 let id = &parcel.record.id;
-                log::line("smtp", &format!("{id}: {}", broken.text));
+                log!("smtp", "{id}: {}", broken.text);
                 let verdict = broken.verdict(host);
                 Attempt {
                     verdicts: all(recipients, &verdict),

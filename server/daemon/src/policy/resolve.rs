@@ -287,30 +287,25 @@ pub fn status_and_text(value: &str, class: char) -> (String, String) {
 
 /// `host`, `host:port`, `[host]` or `[host]:port`, in the form that `Route::Smtp` has.
 pub fn next_hop(text: &str) -> Option<(String, Option<u16>)> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, behind) = rest.split_once(']')?;
-        let port = match behind {
-            "" => None,
-            behind => Some(behind.strip_prefix(':')?),
-        };
-        let literal = host.strip_prefix("IPv6:").unwrap_or(host);
-        if !is_host(host) && literal.parse::<std::net::Ipv6Addr>().is_err() {
-            return None;
-        }
-        (&text[..host.len() + 2], port)
+    let end = if text.starts_with('[') {
+        text.find(']')? + 1
     } else {
-        let (host, port) = match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        };
-        if !is_host(host) {
-            return None;
-        }
-        (host, port)
+        text.find(':').unwrap_or(text.len())
     };
-    let port = match port {
-        None => None,
+    let (host, behind) = text.split_at(end);
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let name = inner.unwrap_or(host);
+    let literal = name.strip_prefix("IPv6:").unwrap_or(name);
+    let is_ip = inner.is_some() && literal.parse::<std::net::Ipv6Addr>().is_ok();
+    if !is_host(name) && !is_ip {
+        return None;
+    }
+    let port = match behind.strip_prefix(':') {
         Some(port) => Some(port_number(port)?),
+        None if behind.is_empty() => None,
+        None => return None,
     };
     Some((host.to_owned(), port))
 }

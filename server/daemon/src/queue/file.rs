@@ -111,6 +111,13 @@ pub struct Reason {
     pub text: String,
 }
 
+/// The time since 1970; none where the clock stands before.
+pub(crate) fn now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
 impl Recipient {
     /// Whether there is something left to do.
     pub fn is_open(&self) -> bool {
@@ -124,16 +131,9 @@ impl Recipient {
 }
 
 impl Record {
-    /// When it arrived.
-    pub fn arrival(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_micros(self.arrived)
-    }
-
     /// How long it has been here.
     pub fn age(&self) -> Duration {
-        SystemTime::now()
-            .duration_since(self.arrival())
-            .unwrap_or_default()
+        now().saturating_sub(Duration::from_micros(self.arrived))
     }
 
     /// The part of the file before the content.
@@ -189,11 +189,7 @@ impl Record {
             State::Sent(reason) => ("sent", Some(reason)),
             State::Done => ("done", None),
         };
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        let mut line = format!("{now}\t{index}\t{word}");
+        let mut line = format!("{}\t{index}\t{word}", now().as_secs());
         if let Some(reason) = reason {
             let mta = reason.mta.as_deref().unwrap_or("-");
             for field in [

@@ -105,7 +105,7 @@ impl Session {
         match Self::greet(params, host, tls).await {
             // Opportunistic: where TLS does not work the mail goes in clear.
             Err(broken) if broken.status == "4.7.5" && level == TlsLevel::May => {
-                log::line("smtp", &format!("{}; retrying in clear", broken.text));
+                log!("smtp", "{}; retrying in clear", broken.text);
                 Self::greet(params, host, None).await
             }
             result => result,
