@@ -40,9 +40,9 @@ use self::file::{Recipient, Record, State};
 use self::flush::Flusher;
 use self::schedule::Schedule;
 use crate::config::Params;
-use crate::delivery::smtp::Handshake;
 use crate::delivery::{self, Delivery};
 use crate::message::{self, Filter};
+use crate::tls::Connector;
 use crate::{aliases, durable, log};
 
 /// Ten or so upper-case hexadecimal digits, as in `queued as 64A5C0B1F2E37`.
@@ -87,7 +87,7 @@ pub struct Services {
     /// `--resolver`: ask this name server instead of those of /etc/resolv.conf.
     pub resolver: Option<SocketAddr>,
     /// Puts TLS on connections to next hops; `None`: they stay in clear.
-    pub tls: Option<Arc<dyn Handshake>>,
+    pub tls: Option<Connector>,
     /// Addresses at which this server listens: mail for them would loop (5.4.6).
     pub listening: Vec<SocketAddr>,
 }

@@ -22,7 +22,6 @@ use tokio::task::JoinSet;
 use crate::auth::Passwords;
 use crate::config::{Config, Mistake, Params, Service, manual};
 use crate::connection::Port;
-use crate::delivery::smtp::Handshake;
 use crate::listener::{self, Bound, Crowd};
 use crate::queue::{Queue, Services, tool};
 use crate::tls::{Acceptor, Connector};
@@ -158,12 +157,11 @@ async fn serve(
     let mut hang_up = signals(SignalKind::hangup())?;
 
     let (params, for_queue) = watch::channel(Arc::clone(&config.params));
-    let tls = Connector::new().map(|connector| Arc::new(connector) as Arc<dyn Handshake>);
     let listening = bound.iter().map(|bound| bound.address).collect();
     let services = Services {
         params: for_queue,
         resolver: arguments.resolver,
-        tls: tls.ok(),
+        tls: Connector::new().ok(),
         listening,
     };
     let queue = Queue::open(services).await.map_err(|error| {

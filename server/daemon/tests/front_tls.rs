@@ -9,7 +9,7 @@ mod front;
 use front::Setup;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use vmaild::delivery::smtp::{Handshake, Stream};
+use vmaild::delivery::smtp::Stream;
 use vmaild::tls::Connector;
 
 const PLAIN: &str = "AUTH PLAIN AGFkZHJlc3NAbXlkb21haW4uY29tAG15cGFzc3dvcmQ=";
@@ -47,7 +47,7 @@ async fn secured(plain: TcpStream) -> Client<Box<dyn Stream>> {
     let connector = Connector::new().unwrap();
     Client(BufReader::new(
         connector
-            .connect("server.domain.com".to_owned(), plain)
+            .connect("server.domain.com", Box::new(plain))
             .await
             .unwrap(),
     ))

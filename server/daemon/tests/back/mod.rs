@@ -192,7 +192,7 @@ pub async fn open(params: &Arc<Params>, surroundings: Surroundings) -> Queue {
     let services = Services {
         params,
         resolver: surroundings.resolver,
-        tls: Some(Arc::new(Connector::new().unwrap())),
+        tls: Some(Connector::new().unwrap()),
         listening: surroundings.listening,
     };
     Queue::open(services).await.unwrap()
