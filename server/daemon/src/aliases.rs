@@ -83,7 +83,6 @@ fn too_deep(what: &str, address: &Mailbox) -> Unexpanded {
 }
 
 /// The address with `@$myorigin` where it has no domain (postconf(5) append_at_myorigin).
-#[must_use]
 pub fn qualified(params: &Params, mut address: Mailbox) -> Mailbox {
     if address.domain.is_empty() {
         address.domain.clone_from(&params.myorigin);
@@ -127,8 +126,10 @@ async fn lookup(params: &Params, address: &Mailbox) -> Result<Option<Vec<Mailbox
             .collect(),
     };
     if addresses.is_empty() {
-        let text = format!("warning: forwarding of {address} has no address in it: {value:?}");
-        log::line("cleanup", &text);
+        log!(
+            "cleanup",
+            "warning: forwarding of {address} has no address in it: {value:?}"
+        );
         return Ok(None);
     }
     Ok(Some(addresses))
@@ -146,7 +147,6 @@ fn without_dot(domain: &str) -> String {
 
 /// Takes a table's value apart: addresses between commas, semicolons and blanks, with display
 /// names, comments, groups and brackets of RFC 5322 §3.4 left out (oracle N15).
-#[must_use]
 pub fn destinations(value: &str) -> Vec<Mailbox> {
     // A NUL ends the text, as it does for Postfix.
     let value = value.split('\0').next().unwrap_or_default();
@@ -217,7 +217,6 @@ fn skip_comment(letters: &mut impl Iterator<Item = char>) {
 
 /// An address without brackets, read with patience: the last `@` outside quotes divides it, quotes
 /// are taken off. Whatever it is, it is only ever an address. `None` for nothing.
-#[must_use]
 pub fn mailbox(text: &str) -> Option<Mailbox> {
     let (mut parts, mut current) = (Vec::new(), String::new());
     let mut letters = text.chars();

@@ -31,7 +31,6 @@ pub enum Verdict {
 
 impl Verdict {
     /// What the client hears (RFC 4954 §6).
-    #[must_use]
     pub fn reply(self) -> Reply {
         match self {
             Self::Right => Reply::new(235, "2.7.0 Authentication successful"),

@@ -49,7 +49,7 @@ pub struct Service {
     pub params: Arc<Params>,
     /// Where the crypt(3) hashes of users are; `None` where smtpd_sasl_auth_enable is off.
     pub passwords: Option<Maps>,
-    place: Place,
+    pub(crate) place: Place,
 }
 
 impl Config {
@@ -131,14 +131,6 @@ impl Config {
             }),
             _ => Err(mistakes),
         }
-    }
-}
-
-impl Service {
-    /// Where master.cf names the service.
-    #[must_use]
-    pub fn place(&self) -> &Place {
-        &self.place
     }
 }
 

@@ -11,10 +11,10 @@ pub mod maildir;
 pub mod quota;
 pub mod smtp;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use indexmap::IndexMap;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use vmaild_protocol::Mailbox;
@@ -81,7 +81,7 @@ impl Verdict {
 
     /// A table could not be asked: not now, but soon again.
     pub(crate) fn lookup(relay: &str, failed: &crate::tables::Failed) -> Self {
-        log::line("trivial-rewrite", &format!("warning: {failed}"));
+        log!("trivial-rewrite", "warning: {failed}");
         let text = "address lookup failure";
         Self::PutOff {
             reason: Reason::new("4.3.0", relay, text),
@@ -96,15 +96,13 @@ impl Reason {
         Self {
             status: status.to_owned(),
             relay: relay.to_owned(),
-            mta: None,
-            reply: String::new(),
             text: text.into(),
+            ..Self::default()
         }
     }
 }
 
 /// What became of the recipients of one delivery, by their index.
-#[derive(Debug)]
 pub(crate) struct Report {
     /// The log's program: `virtual`, `smtp`, `error`, `discard`.
     program: &'static str,
@@ -183,8 +181,10 @@ pub(crate) async fn at_once(
 pub(crate) fn log_active(record: &Record) {
     let (id, sender, size) = (&record.id, &record.sender, record.size);
     let open = record.recipients.iter().filter(|to| to.is_open()).count();
-    let text = format!("{id}: from={sender}, size={size}, nrcpt={open} (queue active)");
-    log::line("qmgr", &text);
+    log!(
+        "qmgr",
+        "{id}: from={sender}, size={size}, nrcpt={open} (queue active)"
+    );
 }
 
 /// Tries every waiting recipient once. True if a failed lookup was among the reasons.
@@ -197,7 +197,9 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
     };
     let mut soon = false;
     let mut running: JoinSet<Report> = JoinSet::new();
-    let (mut boxes, mut hops) = (Groups::default(), Groups::default());
+    // Recipients with the same destination, in the order of the first of each.
+    let mut boxes: IndexMap<_, Vec<usize>> = IndexMap::new();
+    let mut hops: IndexMap<_, Vec<usize>> = IndexMap::new();
     for (index, recipient) in parcel.record.recipients.iter().enumerate() {
         if !recipient.is_waiting() {
             continue;
@@ -210,11 +212,11 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
         } else {
             match destination(params, &recipient.mailbox).await {
                 Destination::Maildir(path) => {
-                    boxes.add(path, index);
+                    boxes.entry(path).or_default().push(index);
                     continue;
                 }
                 Destination::Smtp(hop) => {
-                    hops.add(hop, index);
+                    hops.entry(hop).or_default().push(index);
                     continue;
                 }
                 Destination::Decided(program, verdict) => (program, verdict),
@@ -223,7 +225,7 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
         let report = Report::decided(program, vec![(index, verdict)], queued);
         soon |= record(active, report);
     }
-    for (path, recipients) in boxes.list {
+    for (path, recipients) in boxes {
         let (maildirs, slots) = (delivery.maildir.clone(), delivery.maildir_slots.clone());
         let parcel = parcel.clone();
         running.spawn(async move {
@@ -245,7 +247,7 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
         });
     }
     let limit = params.smtp_destination_recipient_limit.max(1);
-    for (hop, recipients) in hops.list {
+    for (hop, recipients) in hops {
         for recipients in recipients.chunks(limit) {
             let (client, slots) = (delivery.smtp.clone(), delivery.smtp_slots.clone());
             let (parcel, hop, recipients) = (parcel.clone(), hop.clone(), recipients.to_vec());
@@ -274,42 +276,13 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
         match report {
             Ok(report) => soon |= record(active, report),
             // Its recipients are as they were: they wait for the next round.
-            Err(error) => log::line("qmgr", &format!("warning: a delivery ended early: {error}")),
+            Err(error) => log!("qmgr", "warning: a delivery ended early: {error}"),
         }
     }
     soon
 }
 
-/// Recipients with the same destination, in the order of the first of each.
-#[derive(Debug)]
-struct Groups<K> {
-    list: Vec<(K, Vec<usize>)>,
-    places: HashMap<K, usize>,
-}
-
-impl<K> Default for Groups<K> {
-    fn default() -> Self {
-        Self {
-            list: Vec::new(),
-            places: HashMap::new(),
-        }
-    }
-}
-
-impl<K: Clone + Eq + std::hash::Hash> Groups<K> {
-    fn add(&mut self, key: K, index: usize) {
-        let place = *self.places.entry(key.clone()).or_insert_with(|| {
-            self.list.push((key, Vec::new()));
-            self.list.len() - 1
-        });
-        if let Some((_, indices)) = self.list.get_mut(place) {
-            indices.push(index);
-        }
-    }
-}
-
 /// What is to be done for a recipient.
-#[derive(Debug)]
 enum Destination {
     /// A path below virtual_mailbox_base, as the table has it.
     Maildir(String),
@@ -336,22 +309,14 @@ async fn destination(params: &Params, mailbox: &Mailbox) -> Destination {
         },
         Route::Smtp { nexthop, port } => Destination::Smtp(smtp::NextHop { nexthop, port }),
         Route::Error { status, text } => {
-            let verdict = if status.starts_with('4') {
-                Verdict::put_off(&status, "none", text)
-            } else {
-                Verdict::failed(&status, "none", text)
-            };
-            Destination::Decided("error", verdict)
+            Destination::Decided("error", Verdict::failed(&status, "none", text))
         }
         Route::Discard => {
             let verdict = Verdict::sent("none", mailbox.domain.clone());
             Destination::Decided("discard", verdict)
         }
         Route::Unknown(transport) => {
-            log::line(
-                "qmgr",
-                &format!("warning: no transport {transport:?} for {mailbox}"),
-            );
+            log!("qmgr", "warning: no transport {transport:?} for {mailbox}");
             let verdict = Verdict::put_off("4.3.0", "none", "mail transport unavailable");
             Destination::Decided("error", verdict)
         }
@@ -382,26 +347,22 @@ impl Report {
         } else {
             format!(" orig_to=<{}>,", recipient.original)
         };
-        let arrival = SystemTime::now()
-            .duration_since(record.arrival())
-            .unwrap_or_default();
+        let age = record.age();
         let in_round = self.queued.elapsed();
         let working = self.started.elapsed();
-        log::line(
+        log!(
             self.program,
-            &format!(
-                "{}: to=<{}>,{original} relay={}, delay={}, delays={}/{}/{}/{}, dsn={}, status={word} ({})",
-                record.id,
-                recipient.mailbox,
-                reason.relay,
-                seconds(arrival),
-                seconds(arrival.saturating_sub(in_round)),
-                seconds(in_round.saturating_sub(working)),
-                seconds(self.connecting),
-                seconds(working.saturating_sub(self.connecting)),
-                reason.status,
-                reason.text,
-            ),
+            "{}: to=<{}>,{original} relay={}, delay={}, delays={}/{}/{}/{}, dsn={}, status={word} ({})",
+            record.id,
+            recipient.mailbox,
+            reason.relay,
+            seconds(age),
+            seconds(age.saturating_sub(in_round)),
+            seconds(in_round.saturating_sub(working)),
+            seconds(self.connecting),
+            seconds(working.saturating_sub(self.connecting)),
+            reason.status,
+            reason.text
         );
     }
 }

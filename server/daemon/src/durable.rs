@@ -21,7 +21,7 @@ mod tests {
     use std::sync::{Arc, Mutex, PoisonError};
 
     use tokio::sync::watch;
-    use vmaild_protocol::{Envelope, Recipient, ReversePath};
+    use vmaild_protocol::{Envelope, Recipient};
 
     use crate::config::Config;
     use crate::queue::{Origin, Queue, Services};
@@ -73,21 +73,13 @@ mod tests {
         let queue = Queue::open(services).await.unwrap();
         let recipient = Recipient {
             mailbox: "user@here.example".parse().unwrap(),
-            notify: None,
-            orcpt: None,
+            ..Recipient::default()
         };
         let envelope = Envelope {
-            reverse_path: ReversePath::Null,
             recipients: vec![recipient],
             helo: "client.example".to_owned(),
             protocol: "ESMTP",
-            tls: false,
-            user: None,
-            size: None,
-            eight_bit: false,
-            smtputf8: false,
-            ret: None,
-            envid: None,
+            ..Envelope::default()
         };
         let origin = Origin {
             client: [127, 0, 0, 3].into(),

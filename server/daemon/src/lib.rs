@@ -39,4 +39,5 @@ pub mod server;
 pub mod tables;
 pub mod tls;
 
+pub(crate) use self::log::log;
 pub use server::run;

@@ -26,7 +26,6 @@ const BACKLOG: i32 = 4096;
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// A port that was bound.
-#[derive(Debug)]
 pub struct Bound {
     /// The service's name in master.cf.
     pub service: String,
@@ -56,11 +55,11 @@ pub fn bind(service: &Service) -> Result<Vec<Bound>, String> {
                     Err(error)
                 }
             })
-            .map_err(|error| format!("{}: cannot listen on {address}: {error}", service.place()))?;
+            .map_err(|error| format!("{}: cannot listen on {address}: {error}", service.place))?;
         let ready = socket
             .set_nonblocking(true)
             .and_then(|()| socket.local_addr());
-        let address = ready.map_err(|error| format!("{}: {address}: {error}", service.place()))?;
+        let address = ready.map_err(|error| format!("{}: {address}: {error}", service.place))?;
         bound.push(Bound {
             service: service.name.clone(),
             address,
@@ -151,10 +150,7 @@ pub async fn serve(
                 ));
             }
             Err(error) => {
-                log::line(
-                    "smtpd",
-                    &format!("warning: accept on {}: {error}", bound.address),
-                );
+                log!("smtpd", "warning: accept on {}: {error}", bound.address);
                 tokio::time::sleep(EXHAUSTED).await;
             }
         }
@@ -190,12 +186,10 @@ async fn admit(
             params.myhostname
         ),
     };
-    log::line(
+    log!(
         "smtpd",
-        &format!(
-            "warning: connection refused from unknown[{ip}]: {}",
-            text.trim_end()
-        ),
+        "warning: connection refused from unknown[{ip}]: {}",
+        text.trim_end()
     );
     // Who expects TLS could not read it.
     if !params.smtpd_tls_wrappermode {

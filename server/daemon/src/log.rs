@@ -26,7 +26,6 @@ static WRITER: OnceLock<SyncSender<Entry>> = OnceLock::new();
 static PID: LazyLock<u32> = LazyLock::new(std::process::id);
 static TARGET: Mutex<Target> = Mutex::new(Target::Stderr);
 
-#[derive(Debug)]
 enum Target {
     Stderr,
     Stdout,
@@ -40,14 +39,18 @@ enum Entry {
     Reopen,
 }
 
+/// A line, put together as by `format!`.
+macro_rules! log {
+    ($program:expr, $($text:tt)+) => {
+        $crate::log::line($program, &format!($($text)+))
+    };
+}
+pub(crate) use log;
+
 /// One line from the program `program` (`smtpd`, `cleanup`, `qmgr`, `virtual`, `smtp`, `bounce`).
 pub fn line(program: &str, text: &str) {
     let text = harmless(text);
-    let pid = *PID;
-    let line = match program {
-        "" => format!("postfix[{pid}]: {text}\n"),
-        _ => format!("postfix/{program}[{pid}]: {text}\n"),
-    };
+    let line = format!("postfix/{program}[{}]: {text}\n", *PID);
     match WRITER.get() {
         // A full channel means that the target does not keep up; mail goes on without the line.
         Some(writer) => drop(writer.try_send(Entry::Line(line))),
@@ -56,7 +59,6 @@ pub fn line(program: &str, text: &str) {
 }
 
 /// Text that cannot forge a line or upset a terminal: printable ASCII stays, the rest becomes `?`.
-#[must_use]
 pub fn harmless(text: &str) -> String {
     text.chars()
         .map(|c| {
@@ -163,13 +165,13 @@ fn write(lines: &[String]) {
 /// The machine's name without its domain, as syslog writes it.
 fn host() -> &'static str {
     static HOST: OnceLock<String> = OnceLock::new();
-    HOST.get_or_init(|| {
-        let name = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned();
-        harmless(name.split('.').next().unwrap_or_default())
-    })
+    HOST.get_or_init(|| harmless(nodename().split('.').next().unwrap_or_default()))
+}
+
+/// The machine's name, with its domain where it has one there (uname(2)).
+pub(crate) fn nodename() -> String {
+    let uname = rustix::system::uname();
+    uname.nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

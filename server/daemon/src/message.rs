@@ -19,7 +19,6 @@ const DROPPED: [&str; 4] = ["bcc", "content-length", "resent-bcc", "return-path"
 const HEADER_LINE_LIMIT: usize = 64 * 1024;
 
 /// `Sun, 22 Nov 2026 13:14:59 +0000 (UTC)` (RFC 5322 §3.3).
-#[must_use]
 pub fn date(when: &Zoned) -> String {
     when.strftime("%a, %d %b %Y %H:%M:%S %z (%Z)").to_string()
 }
@@ -28,7 +27,6 @@ pub fn date(when: &Zoned) -> String {
 ///
 /// `for` stands there with a single recipient only: with several it would tell each about the
 /// others (RFC 5321 §7.2).
-#[must_use]
 pub fn received(
     (myhostname, mail_name): (&str, &str),
     origin: &Origin,
@@ -55,15 +53,12 @@ pub fn received(
         _ => format!(";\n\t{when}\n"),
     };
     format!(
-        "Received: from {} ({} [{client}])\n{tls}\tby {myhostname} ({mail_name}) with {} id {id}{recipient}",
-        harmless(helo),
-        harmless(&origin.client_name),
-        envelope.protocol,
+        "Received: from {helo} ({} [{client}])\n{tls}\tby {myhostname} ({mail_name}) with {} id {id}{recipient}",
+        origin.client_name, envelope.protocol,
     )
 }
 
 /// The trace header of a message that the server itself wrote.
-#[must_use]
 pub fn received_here((myhostname, mail_name): (&str, &str), id: &str, when: &Zoned) -> String {
     format!(
         "Received: by {myhostname} ({mail_name})\n\tid {id}; {}\n",
@@ -71,20 +66,11 @@ pub fn received_here((myhostname, mail_name): (&str, &str), id: &str, when: &Zon
     )
 }
 
-/// A client's word in a header of ours: no blanks, brackets or control characters of its own.
-fn harmless(word: &str) -> String {
-    let safe = |letter: char| match letter {
-        '(' | ')' | '<' | '>' | '"' | ';' | ' ' => '?',
-        letter if letter.is_control() => '?',
-        letter => letter,
-    };
-    word.chars().take(255).map(safe).collect()
-}
-
 /// Where in the message the filter stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Part {
     /// Before the first line.
+    #[default]
     Start,
     /// In the header, after a line that is kept or dropped.
     Header { dropped: bool },
@@ -95,35 +81,21 @@ enum Part {
 }
 
 /// Turns content as it came into content as it is stored.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Filter {
     part: Part,
     /// The line of the header that is not yet complete.
     line: Vec<u8>,
     /// Carriage returns seen of which it is not yet known what follows.
     returns: usize,
-    /// The last octet written.
-    last: u8,
+    /// The last line written has no end yet.
+    open: bool,
     /// Received headers so far (RFC 5321 §6.3).
     pub hops: usize,
     /// The message's Message-ID, for the log.
     pub message_id: String,
     /// An octet beyond ASCII was seen.
     pub eight_bit: bool,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self {
-            part: Part::Start,
-            line: Vec::new(),
-            returns: 0,
-            last: b'\n',
-            hops: 0,
-            message_id: String::new(),
-            eight_bit: false,
-        }
-    }
 }
 
 impl Filter {
@@ -160,7 +132,7 @@ impl Filter {
         for _ in 0..std::mem::take(&mut self.returns) {
             self.lines(b" ", stored);
         }
-        if !self.line.is_empty() || self.last != b'\n' {
+        if !self.line.is_empty() || self.open {
             self.lines(b"\n", stored);
         }
     }
@@ -195,7 +167,7 @@ impl Filter {
             }
         }
         stored.extend_from_slice(rest);
-        self.last = stored.last().copied().unwrap_or(b'\n');
+        self.open = stored.last().is_some_and(|&last| last != b'\n');
     }
 
     /// A line before the body: a header, its continuation, the empty line, or body already.

@@ -16,7 +16,7 @@ use crate::config::params::TlsLevel;
 use crate::log;
 use crate::tables::Failed;
 use resolve::Route;
-use restrictions::{Facts, Restriction, Verdict, ask};
+use restrictions::{Facts, Refusal, Restriction, ask};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -37,12 +37,14 @@ enum Subject<'a> {
     Client,
     Helo(&'a str),
     Sender(&'a ReversePath),
-    Recipient,
+    Recipient {
+        /// Its mail is delivered here, or relayed for everybody.
+        ours: bool,
+    },
 }
 
 impl Client<'_> {
     /// May this sender send? Restrictions wait for RCPT; only TLS that is demanded counts here.
-    #[must_use]
     pub fn sender(&self) -> Reply {
         match self.needs_tls() {
             Some(reply) => reply,
@@ -90,7 +92,6 @@ impl Client<'_> {
     }
 
     /// ETRN: no mail is kept for fetching (RFC 1985 §5.3; the status is RFC 2034 §4's).
-    #[must_use]
     pub fn etrn(&self, domain: &str) -> Reply {
         if let Some(reply) =
             self.refused(&self.params.smtpd_client_restrictions, Subject::Client, "")
@@ -110,20 +111,11 @@ impl Client<'_> {
     fn log_refusal(&self, command: &str, reply: &Reply, tail: &str) {
         let text = reply.lines.first().map_or("", String::as_str);
         let client = format!("unknown[{}]", self.ip);
-        log::line(
+        log!(
             "smtpd",
-            &format!(
-                "NOQUEUE: reject: {command} from {client}: {} {text}{tail}",
-                reply.code
-            ),
+            "NOQUEUE: reject: {command} from {client}: {} {text}{tail}",
+            reply.code
         );
-    }
-
-    fn facts(&self) -> Facts {
-        Facts {
-            neighbour: self.params.is_neighbour(self.ip),
-            authenticated: self.authenticated,
-        }
     }
 
     async fn check(
@@ -155,7 +147,7 @@ impl Client<'_> {
             &params.smtpd_relay_restrictions,
             &params.smtpd_recipient_restrictions,
         ] {
-            self.destination(list, ours, &rcpt)?;
+            refused(list, Subject::Recipient { ours })?;
         }
         // Both are asked at once: the answer waits for the slower one only.
         let (known, route) = tokio::join!(
@@ -185,50 +177,26 @@ impl Client<'_> {
         }
     }
 
-    /// Asks a list that is not about the destination; restrictions about it pass here.
+    /// Asks a list; the reply with which it refuses.
     fn refused(&self, list: &[Restriction], subject: Subject<'_>, rcpt: &str) -> Option<Reply> {
-        let mut from = 0;
-        loop {
-            match ask(list, from, self.facts()) {
-                Verdict::Permit | Verdict::Dunno => return None,
-                Verdict::UnlessAuthDestination { next, .. } => from = next,
-                Verdict::Refuse { permanent } => {
-                    return Some(self.denied(subject, permanent, rcpt));
-                }
-            }
-        }
-    }
-
-    fn destination(&self, list: &[Restriction], ours: bool, rcpt: &str) -> Result<(), Reply> {
-        let mut from = 0;
-        loop {
-            match ask(list, from, self.facts()) {
-                Verdict::Permit | Verdict::Dunno => return Ok(()),
-                Verdict::UnlessAuthDestination { next, .. } if ours => from = next,
-                Verdict::UnlessAuthDestination { permanent, .. } => {
-                    let (code, status) = if permanent {
-                        (554, "5.7.1")
-                    } else {
-                        (454, "4.7.1")
-                    };
-                    return Err(Reply::new(
-                        code,
-                        format!("{status} <{rcpt}>: Relay access denied"),
-                    ));
-                }
-                Verdict::Refuse { permanent } => {
-                    return Err(self.denied(Subject::Recipient, permanent, rcpt));
-                }
-            }
-        }
-    }
-
-    fn denied(&self, subject: Subject<'_>, permanent: bool, rcpt: &str) -> Reply {
-        let (code, status) = if permanent {
-            (554, "5.7.1")
-        } else {
-            (450, "4.7.1")
+        let facts = Facts {
+            neighbour: self.params.is_neighbour(self.ip),
+            authenticated: self.authenticated,
+            // Lists that are not about the destination refuse nothing because of it.
+            ours: !matches!(subject, Subject::Recipient { ours: false }),
         };
+        ask(list, facts).map(|refusal| self.denied(subject, refusal, rcpt))
+    }
+
+    fn denied(&self, subject: Subject<'_>, refusal: Refusal, rcpt: &str) -> Reply {
+        let (code, status) = match (refusal.permanent, refusal.relaying) {
+            (true, _) => (554, "5.7.1"),
+            (false, true) => (454, "4.7.1"),
+            (false, false) => (450, "4.7.1"),
+        };
+        if refusal.relaying {
+            return Reply::new(code, format!("{status} <{rcpt}>: Relay access denied"));
+        }
         let what = match subject {
             Subject::Client => format!("<unknown[{}]>: Client host rejected", self.ip),
             Subject::Helo(name) => format!("<{name}>: Helo command rejected"),
@@ -238,7 +206,7 @@ impl Client<'_> {
                     path.mailbox().map(shown).unwrap_or_default()
                 )
             }
-            Subject::Recipient => format!("<{rcpt}>: Recipient address rejected"),
+            Subject::Recipient { .. } => format!("<{rcpt}>: Recipient address rejected"),
         };
         Reply::new(code, format!("{status} {what}: Access denied"))
     }

@@ -67,12 +67,10 @@ fn raise_file_limit(params: &Params) {
     let needed = deliveries.saturating_mul(2 * FILES_PER_DELIVERY);
     let needed = needed.saturating_add(sessions).saturating_add(FILES_BESIDE) as u64;
     if let Some(maximum) = limit.maximum.filter(|&maximum| maximum < needed) {
-        log::line(
+        log!(
             "master",
-            &format!(
-                "warning: {maximum} open files are allowed (RLIMIT_NOFILE, hard), expected {needed} or more for \
+            "warning: {maximum} open files are allowed (RLIMIT_NOFILE, hard), expected {needed} or more for \
                  vmaild_session_limit = {sessions} and default_process_limit = {deliveries}: connections may have to wait"
-            ),
         );
     }
 }

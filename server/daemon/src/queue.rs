@@ -27,7 +27,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use rustix::fs::Access;
@@ -40,9 +40,9 @@ use self::file::{Recipient, Record, State};
 use self::flush::Flusher;
 use self::schedule::Schedule;
 use crate::config::Params;
-use crate::delivery::smtp::Handshake;
 use crate::delivery::{self, Delivery};
 use crate::message::{self, Filter};
+use crate::tls::Connector;
 use crate::{aliases, durable, log};
 
 /// Ten or so upper-case hexadecimal digits, as in `queued as 64A5C0B1F2E37`.
@@ -87,7 +87,7 @@ pub struct Services {
     /// `--resolver`: ask this name server instead of those of /etc/resolv.conf.
     pub resolver: Option<SocketAddr>,
     /// Puts TLS on connections to next hops; `None`: they stay in clear.
-    pub tls: Option<Arc<dyn Handshake>>,
+    pub tls: Option<Connector>,
     /// Addresses at which this server listens: mail for them would loop (5.4.6).
     pub listening: Vec<SocketAddr>,
 }
@@ -128,7 +128,6 @@ pub enum Content {
 
 impl Content {
     /// Reads it from its beginning.
-    #[must_use]
     pub fn reader(&self) -> ContentReader {
         ContentReader {
             content: self.clone(),
@@ -138,7 +137,6 @@ impl Content {
 }
 
 /// Reads content; several may read the same one at once.
-#[derive(Debug)]
 pub struct ContentReader {
     content: Content,
     done: u64,
@@ -179,8 +177,6 @@ pub struct Incoming {
     spilled: Option<Arc<File>>,
     /// Octets in `spilled`.
     spilled_size: u64,
-    /// Octets that came.
-    came: u64,
 }
 
 impl Queue {
@@ -263,25 +259,18 @@ impl Queue {
             buffer: trace.into_bytes(),
             spilled: None,
             spilled_size: 0,
-            came: 0,
         })
     }
 }
 
 impl Incoming {
     /// The queue id, for the log and for `queued as`.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
     /// Appends content (lines ended by CRLF, cut anywhere).
     pub async fn write(&mut self, content: &[u8]) -> Result<(), Untaken> {
-        self.came += content.len() as u64;
-        let limit = self.queue.inner.params().message_size_limit;
-        if limit > 0 && self.came > limit {
-            return Err(Untaken::TooBig);
-        }
         self.filter.write(content, &mut self.buffer);
         if self.buffer.len() > MEMORY_LIMIT {
             self.spill().await?;
@@ -323,8 +312,12 @@ impl Incoming {
         }
         let recipients = expand_all(&params, &self.id, envelope).await?;
         let message_id = Some(self.filter.message_id.as_str()).filter(|id| !id.is_empty());
-        let text = format!("{}: message-id={}", self.id, message_id.unwrap_or("<>"));
-        log::line("cleanup", &text);
+        log!(
+            "cleanup",
+            "{}: message-id={}",
+            self.id,
+            message_id.unwrap_or("<>")
+        );
         let mut record = Record {
             id: self.id.clone(),
             arrived: self.arrived,
@@ -370,10 +363,7 @@ async fn expand_all(
         let expanded = aliases::expand(params, &recipient.mailbox)
             .await
             .inspect_err(|error| {
-                log::line(
-                    "cleanup",
-                    &format!("{id}: warning: {error} -- message not accepted"),
-                );
+                log!("cleanup", "{id}: warning: {error} -- message not accepted");
             })?;
         let mut notify = recipient.notify;
         let success = notify.is_some_and(|notify| notify.success);
@@ -421,10 +411,7 @@ impl Inner {
     /// A new queue id and the time it stands for: microseconds since 1970, in hexadecimal. Two
     /// messages never share one, not even across restarts (ids on disk count as given).
     pub(crate) fn next_id(&self) -> (QueueId, u64) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let now = u64::try_from(file::now().as_micros()).unwrap_or(u64::MAX);
         let next = |last: u64| Some(now.max(last.saturating_add(1)));
         let last = self
             .last_id
@@ -439,7 +426,7 @@ impl Inner {
         let active = self.directory.join("active");
         rustix::fs::access(&active, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)?;
         if delivery::at_once(&self.delivery, &self.params(), &record, &content).await {
-            log::line("qmgr", &format!("{}: removed", record.id));
+            log!("qmgr", "{}: removed", record.id);
             return Ok(());
         }
         // From now on the scheduler does not take it for a file that somebody put there.
@@ -494,13 +481,11 @@ impl Inner {
             id: id.clone(),
             arrived,
             sender: ReversePath::Null,
-            ret: None,
-            envid: None,
             eight_bit: !content.is_ascii(),
             smtputf8: envelope.smtputf8 && !content.is_ascii(),
             size: content.len() as u64,
             recipients,
-            warned: false,
+            ..Record::default()
         };
         self.store(record, Content::Memory(content.into())).await?;
         Ok(id)
@@ -508,7 +493,6 @@ impl Inner {
 }
 
 /// A time of the queue, in the server's time zone.
-#[must_use]
 pub fn zoned(micros: u64) -> Zoned {
     let micros = i64::try_from(micros).unwrap_or(i64::MAX);
     Timestamp::from_microsecond(micros)

@@ -22,7 +22,6 @@ use tokio::task::JoinSet;
 use crate::auth::Passwords;
 use crate::config::{Config, Mistake, Params, Service, manual};
 use crate::connection::Port;
-use crate::delivery::smtp::Handshake;
 use crate::listener::{self, Bound, Crowd};
 use crate::queue::{Queue, Services, tool};
 use crate::tls::{Acceptor, Connector};
@@ -105,7 +104,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match start(&arguments, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            log::line("master", &format!("fatal: {reason}"));
+            log!("master", "fatal: {reason}");
             log::flush();
             ExitCode::FAILURE
         }
@@ -158,12 +157,11 @@ async fn serve(
     let mut hang_up = signals(SignalKind::hangup())?;
 
     let (params, for_queue) = watch::channel(Arc::clone(&config.params));
-    let tls = Connector::new().map(|connector| Arc::new(connector) as Arc<dyn Handshake>);
     let listening = bound.iter().map(|bound| bound.address).collect();
     let services = Services {
         params: for_queue,
         resolver: arguments.resolver,
-        tls: tls.ok(),
+        tls: Connector::new().ok(),
         listening,
     };
     let queue = Queue::open(services).await.map_err(|error| {
@@ -217,9 +215,9 @@ async fn serve(
     down.send_replace(true);
     let sessions = async { while listeners.join_next().await.is_some() {} };
     if tokio::time::timeout(limit, sessions).await.is_err() {
-        log::line(
+        log!(
             "master",
-            &format!("warning: some sessions did not end within {limit:?}"),
+            "warning: some sessions did not end within {limit:?}"
         );
     }
     queue.drain(limit).await;
@@ -267,9 +265,10 @@ fn certificate(service: &Service) -> Option<Acceptor> {
             } else {
                 "TLS is not offered"
             };
-            log::line(
+            log!(
                 "smtpd",
-                &format!("warning: service {}: {reason}; {what}", service.name),
+                "warning: service {}: {reason}; {what}",
+                service.name
             );
         })
         .ok()
@@ -285,7 +284,7 @@ fn reload(
         Ok(config) => config,
         Err(mistakes) => {
             for mistake in mistakes {
-                log::line("master", &format!("error: {mistake}"));
+                log!("master", "error: {mistake}");
             }
             log::line(
                 "master",
@@ -295,7 +294,7 @@ fn reload(
         }
     };
     for warning in &config.warnings {
-        log::line("master", &format!("warning: {warning}"));
+        log!("master", "warning: {warning}");
     }
     params.send_replace(config.params);
     let mut old: Vec<_> = ports.keys().collect();
@@ -312,20 +311,18 @@ fn reload(
                 let tls = certificate(&service).or(old);
                 port.send_replace(shared.port(service, tls));
             }
-            None => log::line(
+            None => log!(
                 "master",
-                &format!(
-                    "warning: {}: service {} begins after a restart only",
-                    service.place(),
-                    service.name
-                ),
+                "warning: {}: service {} begins after a restart only",
+                service.place,
+                service.name
             ),
         }
     }
     for name in old {
-        log::line(
+        log!(
             "master",
-            &format!("warning: service {name} is no longer in master.cf; it ends with a restart"),
+            "warning: service {name} is no longer in master.cf; it ends with a restart"
         );
     }
     log::line("master", "reload: the new configuration is in force");

@@ -99,7 +99,7 @@ impl Table {
                 table: self.name.clone(),
                 reason,
             };
-            log::line("smtpd", &format!("warning: {failed}"));
+            log!("smtpd", "warning: {failed}");
             failed
         })
     }
@@ -144,13 +144,11 @@ impl Maps {
     }
 
     /// No table is configured.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The one value of `static:value`, where that is all there is.
-    #[must_use]
     pub fn fixed(&self) -> Option<&str> {
         match self.0.as_ref() {
             [table] => match &table.kind {
@@ -222,7 +220,6 @@ impl Maps {
 }
 
 /// `user+ext@domain`, `user@domain`, `@domain`; only names where `domain` is empty.
-#[must_use]
 pub fn address_keys(local: &str, domain: &str, delimiter: Option<char>) -> Vec<String> {
     let at = if domain.is_empty() {
         String::new()
@@ -241,7 +238,6 @@ pub fn address_keys(local: &str, domain: &str, delimiter: Option<char>) -> Vec<S
 
 /// `user` and `ext` of `user+ext` (postconf(5) recipient_delimiter). postmaster and mailer-daemon
 /// are never cut, and a name that begins with the delimiter has no user before it.
-#[must_use]
 pub fn split_extension(local: &str, delimiter: Option<char>) -> Option<(&str, &str)> {
     let (user, extension) = local.split_once(delimiter?)?;
     let whole = ["postmaster", "mailer-daemon", "double-bounce"];
@@ -258,9 +254,9 @@ fn fold(key: &str) -> Option<String> {
 fn holds_something(table: &str, key: &str, value: &str) -> bool {
     let holds = value.contains(|c: char| c != ',' && !c.is_whitespace());
     if !holds {
-        log::line(
+        log!(
             "smtpd",
-            &format!("warning: {table}: row of {key} has no value, and counts as absent"),
+            "warning: {table}: row of {key} has no value, and counts as absent"
         );
     }
     holds

@@ -4,7 +4,6 @@
 //! means: mail that would otherwise go in clear is at least not read on the way.
 
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
@@ -23,14 +22,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, server};
 use crate::delivery::smtp;
 
 /// The certificate of the server, ready for handshakes. Cheap to clone.
-#[derive(Clone)]
-pub struct Acceptor(TlsAcceptor);
-
-impl fmt::Debug for Acceptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Acceptor")
-    }
-}
+#[derive(Debug, Clone)]
+pub struct Acceptor(Arc<ServerConfig>);
 
 impl Acceptor {
     /// Reads a certificate chain and its key, both PEM (postconf(5) smtpd_tls_cert_file).
@@ -51,15 +44,13 @@ impl Acceptor {
                     .with_single_cert(chain, secret)
             })
             .map_err(|error| say(key, &error))?;
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        Ok(Self(Arc::new(config)))
     }
 
     /// Does the handshake with a client.
     pub async fn accept(&self, plain: TcpStream) -> io::Result<Stream> {
-        self.0
-            .accept(plain)
-            .await
-            .map(|stream| Stream::Tls(Box::new(stream)))
+        let stream = TlsAcceptor::from(self.0.clone()).accept(plain).await?;
+        Ok(Stream::Tls(Box::new(stream)))
     }
 }
 
@@ -78,7 +69,6 @@ pub enum Stream {
 
 impl Stream {
     /// `TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)`, as Received says it.
-    #[must_use]
     pub fn description(&self) -> Option<String> {
         let Self::Tls(stream) = self else { return None };
         let session = stream.get_ref().1;
@@ -133,14 +123,8 @@ impl AsyncWrite for Stream {
 }
 
 /// Puts TLS on connections to next hops.
-#[derive(Clone)]
-pub struct Connector(TlsConnector);
-
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Connector")
-    }
-}
+#[derive(Debug, Clone)]
+pub struct Connector(Arc<ClientConfig>);
 
 impl Connector {
     /// A connector that takes any certificate.
@@ -151,27 +135,20 @@ impl Connector {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody(ring::default_provider())))
             .with_no_client_auth();
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+        Ok(Self(Arc::new(config)))
     }
-}
 
-impl smtp::Handshake for Connector {
-    fn connect(
+    /// Does the handshake with `host`.
+    pub async fn connect(
         &self,
-        host: String,
-        plain: TcpStream,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn smtp::Stream>>> + Send>> {
-        let connector = self.0.clone();
-        Box::pin(async move {
-            let host = host
-                .trim_matches(['[', ']'])
-                .trim_end_matches('.')
-                .to_owned();
-            let name = ServerName::try_from(host)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            let stream = connector.connect(name, plain).await?;
-            Ok(Box::new(stream) as Box<dyn smtp::Stream>)
-        })
+        host: &str,
+        plain: Box<dyn smtp::Stream>,
+    ) -> io::Result<Box<dyn smtp::Stream>> {
+        let host = host.trim_matches(['[', ']']).trim_end_matches('.');
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let connector = TlsConnector::from(self.0.clone());
+        Ok(Box::new(connector.connect(name, plain).await?))
     }
 }
 

@@ -7,7 +7,6 @@
 //!
 //! Written is what RFC 5321 allows: a local part that needs quotes gets them.
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
@@ -18,7 +17,7 @@ const DOMAIN_LIMIT: usize = 255;
 const LABEL_LIMIT: usize = 63;
 
 /// A mailbox: local part and domain, without quotes and without a source route.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Mailbox {
     /// The local part, unquoted, case kept (RFC 5321 §2.4).
     pub local: String,
@@ -27,9 +26,10 @@ pub struct Mailbox {
 }
 
 /// MAIL FROM (RFC 5321 §4.1.1.2).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum ReversePath {
     /// `<>`: a notice about which no notice may be sent.
+    #[default]
     Null,
     /// Where failures are reported to.
     Mailbox(Mailbox),
@@ -51,7 +51,6 @@ impl Mailbox {
     /// The key under which tables know this mailbox: `local@domain`, the local part unquoted, both
     /// in lower case (all of Unicode, not only ASCII). An unqualified mailbox gives
     /// its local part alone. The key is for looking up, not for sending: `"a b"@c` gives `a b@c`.
-    #[must_use]
     pub fn key(&self) -> String {
         let mut key = self.local.to_lowercase();
         if !self.domain.is_empty() {
@@ -62,13 +61,11 @@ impl Mailbox {
     }
 
     /// Whether it is bare `postmaster`, in any case (RFC 5321 §4.5.1).
-    #[must_use]
     pub fn is_bare_postmaster(&self) -> bool {
         self.domain.is_empty() && self.local.eq_ignore_ascii_case("postmaster")
     }
 
     /// Whether it can be written without SMTPUTF8 (RFC 6531 §3.2).
-    #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.local.is_ascii() && self.domain.is_ascii()
     }
@@ -122,7 +119,6 @@ impl fmt::Display for Mailbox {
 
 impl ReversePath {
     /// The mailbox to report to, unless there is none.
-    #[must_use]
     pub fn mailbox(&self) -> Option<&Mailbox> {
         match self {
             Self::Null => None,
@@ -177,65 +173,29 @@ impl fmt::Display for ReversePath {
     }
 }
 
-/// Cuts a table value such as `a@x.example, "b, c"@y.example` into its addresses: at commas and
-/// blanks, but not inside quotes or brackets. Empty pieces are left out; nothing is checked.
-#[must_use]
-pub fn split_list(text: &str) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    loop {
-        rest = rest.trim_start_matches([',', ' ', '\t', '\r', '\n']);
-        if rest.is_empty() {
-            return pieces;
-        }
-        let end = Scan::default()
-            .end(rest, |letter| {
-                matches!(letter, ',' | ' ' | '\t' | '\r' | '\n')
-            })
-            .unwrap_or(rest.len());
-        let (piece, behind) = rest.split_at(end);
-        pieces.push(piece);
-        rest = behind;
-    }
-}
-
 /// The path at the beginning of a command's argument and what stands behind it: the path ends at
 /// the first blank outside quotes and brackets. One that is not closed ends nowhere, and is refused
 /// when it is read.
 pub(crate) fn cut_path(text: &str) -> (&str, &str) {
-    let end = Scan::default().end(text, |letter| BLANKS.contains(&letter));
-    text.split_at(end.unwrap_or(text.len()))
+    let (mut quoted, mut escaped, mut depth) = (false, false, 0_usize);
+    let ends = |&(_, letter): &(usize, char)| {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            '<' => depth = depth.saturating_add(1),
+            '>' => depth = depth.saturating_sub(1),
+            _ => return depth == 0 && BLANKS.contains(&letter),
+        }
+        false
+    };
+    let end = text.char_indices().find(ends);
+    text.split_at(end.map_or(text.len(), |(at, _)| at))
 }
 
 /// Blanks as Postfix counts them.
 pub(crate) const BLANKS: &[char] = &[' ', '\t', '\r', '\u{b}', '\u{c}'];
-
-/// Where in a text one stands: in quotes, in how many brackets.
-#[derive(Default)]
-struct Scan {
-    quoted: bool,
-    depth: usize,
-}
-
-impl Scan {
-    /// Where the first letter is that stops, outside quotes and brackets.
-    fn end(&mut self, text: &str, stops: impl Fn(char) -> bool) -> Option<usize> {
-        let mut escaped = false;
-        for (at, letter) in text.char_indices() {
-            match letter {
-                _ if escaped => escaped = false,
-                '\\' if self.quoted => escaped = true,
-                '"' => self.quoted = !self.quoted,
-                _ if self.quoted => {}
-                '<' => self.depth = self.depth.saturating_add(1),
-                '>' => self.depth = self.depth.saturating_sub(1),
-                _ if self.depth == 0 && stops(letter) => return Some(at),
-                _ => {}
-            }
-        }
-        None
-    }
-}
 
 /// What is inside the brackets, however many pairs there are.
 fn without_brackets(text: &str) -> Result<&str, BadAddress> {
@@ -336,7 +296,6 @@ fn is_beyond_ascii(letter: char) -> bool {
 
 /// Whether it is a domain: labels of letters, digits, `-`, `_` (RFC 5321 §4.1.2, with the underscore
 /// of many real names), not only digits. Beyond ASCII: RFC 6531 §3.3.
-#[must_use]
 pub fn is_domain(text: &str) -> bool {
     let label = |label: &str| {
         (1..=LABEL_LIMIT).contains(&label.len())

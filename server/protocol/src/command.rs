@@ -106,14 +106,14 @@ fn is_foreign(word: &str) -> bool {
 }
 
 /// The arguments of MAIL (RFC 5321 §4.1.1.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mail {
     /// FROM:.
     pub reverse_path: ReversePath,
     /// SIZE= (RFC 1870); more than 64 bits hold is the largest number they hold.
     pub size: Option<u64>,
-    /// BODY=8BITMIME (RFC 6152); `Some(false)` is BODY=7BIT.
-    pub eight_bit: Option<bool>,
+    /// BODY= (RFC 6152) was given; what the content is shows when it comes.
+    pub body: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
     /// RET= (RFC 3461).
@@ -132,12 +132,7 @@ impl Mail {
             .ok_or_else(|| Reply::new(501, "5.5.4 Syntax: MAIL FROM:<address>"))?;
         let mut mail = Self {
             reverse_path: path.parse().map_err(|_| bad_sender())?,
-            size: None,
-            eight_bit: None,
-            smtputf8: false,
-            ret: None,
-            envid: None,
-            auth: false,
+            ..Self::default()
         };
         for parameter in parameters.split_ascii_whitespace() {
             mail.parameter(parameter)?;
@@ -157,11 +152,10 @@ impl Mail {
         let (keyword, value) = keyword_and_value(parameter);
         let known = match (keyword.as_str(), value) {
             ("SIZE", Some(value)) => self.size.replace(size(value)?).is_none(),
-            ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => {
-                self.eight_bit.replace(true).is_none()
-            }
-            ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => {
-                self.eight_bit.replace(false).is_none()
+            ("BODY", Some(value))
+                if value.eq_ignore_ascii_case("8BITMIME") || value.eq_ignore_ascii_case("7BIT") =>
+            {
+                !core::mem::replace(&mut self.body, true)
             }
             ("SMTPUTF8", None) => !core::mem::replace(&mut self.smtputf8, true),
             ("RET", Some(value)) => self.ret.replace(ret(value)?).is_none(),
@@ -194,8 +188,7 @@ pub fn rcpt(arguments: &str, smtputf8: bool) -> Result<Recipient, Reply> {
     let mailbox: Mailbox = path.parse().map_err(|_| bad_recipient())?;
     let mut recipient = Recipient {
         mailbox,
-        notify: None,
-        orcpt: None,
+        ..Recipient::default()
     };
     for parameter in parameters.split_ascii_whitespace() {
         let (keyword, value) = keyword_and_value(parameter);
@@ -248,7 +241,6 @@ pub fn etrn(arguments: &str) -> Result<String, Reply> {
 }
 
 /// The arguments of BDAT (RFC 3030 §2): how many octets follow, and whether they are the last.
-#[must_use]
 pub fn bdat(arguments: &str) -> Option<(u64, bool)> {
     let mut words = arguments.split_ascii_whitespace();
     let size = words.next()?;

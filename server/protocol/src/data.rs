@@ -161,7 +161,6 @@ pub struct Body {
 
 impl Body {
     /// An empty message of at most `limit` octets; 0 means no limit.
-    #[must_use]
     pub fn new(limit: u64) -> Self {
         let limit = if limit == 0 { u64::MAX } else { limit };
         Self {
@@ -173,7 +172,6 @@ impl Body {
     }
 
     /// Whether so many octets more would still be within the limit.
-    #[must_use]
     pub fn has_room(&self, octets: u64) -> bool {
         self.size
             .checked_add(octets)
@@ -181,7 +179,6 @@ impl Body {
     }
 
     /// Whether the message is still wanted.
-    #[must_use]
     pub fn is_kept(&self) -> bool {
         self.kept
     }

@@ -42,7 +42,6 @@ pub struct Input {
 
 impl Input {
     /// Nothing fed yet; lines up to `limit` octets without CRLF are kept whole.
-    #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
             octets: Vec::new(),
@@ -67,7 +66,6 @@ impl Input {
     }
 
     /// What was not consumed.
-    #[must_use]
     pub fn rest(&self) -> &[u8] {
         self.octets.get(self.consumed..).unwrap_or_default()
     }

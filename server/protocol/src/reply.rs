@@ -24,7 +24,6 @@ pub struct Reply {
 
 impl Reply {
     /// A reply of one line: `Reply::new(250, "2.1.0 Ok")`.
-    #[must_use]
     pub fn new(code: u16, text: impl Into<String>) -> Self {
         Self {
             code,
@@ -33,7 +32,6 @@ impl Reply {
     }
 
     /// A reply of several lines (RFC 5321 §4.2.1).
-    #[must_use]
     pub fn multi<T: Into<String>>(code: u16, lines: impl IntoIterator<Item = T>) -> Self {
         Self {
             code,
@@ -42,31 +40,26 @@ impl Reply {
     }
 
     /// Granted: 2yz or 3yz.
-    #[must_use]
     pub fn is_positive(&self) -> bool {
         self.is_success() || self.is_intermediate()
     }
 
     /// 2yz: done.
-    #[must_use]
     pub fn is_success(&self) -> bool {
         self.code / 100 == 2
     }
 
     /// 3yz: go on.
-    #[must_use]
     pub fn is_intermediate(&self) -> bool {
         self.code / 100 == 3
     }
 
     /// 5yz: not at all.
-    #[must_use]
     pub fn is_permanent(&self) -> bool {
         self.code / 100 == 5
     }
 
     /// The enhanced code (RFC 2034 §3) of the first line, where it has one of the reply's class.
-    #[must_use]
     pub fn enhanced(&self) -> Option<&str> {
         let word = self.lines.first()?.split(' ').next()?;
         let mut parts = word.split('.');
@@ -79,7 +72,6 @@ impl Reply {
     }
 
     /// The octets that go to the client.
-    #[must_use]
     pub fn to_wire(&self) -> Vec<u8> {
         let code = alloc::format!("{}", self.code.clamp(200, 599));
         let mut wire = Vec::new();
@@ -154,7 +146,6 @@ impl ReplyReader {
     pub const LINES_LIMIT: usize = 500;
 
     /// A reader at the beginning of a connection.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }

@@ -44,7 +44,6 @@ pub enum Step {
 }
 
 /// The argument of AUTH: a mechanism and, perhaps, an initial response (RFC 4954 §4).
-#[must_use]
 pub fn begin(arguments: &str) -> Step {
     let mut words = arguments.split_ascii_whitespace();
     let (Some(mechanism), initial, None) = (words.next(), words.next(), words.next()) else {
@@ -70,7 +69,6 @@ pub fn begin(arguments: &str) -> Step {
 
 impl Exchange {
     /// The client's answer to a challenge.
-    #[must_use]
     pub fn respond(self, line: &[u8], cut: bool) -> Step {
         if line == b"*" {
             return Step::Refused(Reply::new(501, "5.7.0 Authentication aborted"));

@@ -132,13 +132,13 @@ pub enum Ask {
 }
 
 /// The envelope of a transaction and how it came (RFC 5321 §2.3.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Envelope {
     /// MAIL FROM.
     pub reverse_path: ReversePath,
     /// RCPT TO, in order, only those that were granted.
     pub recipients: Vec<Recipient>,
-    /// What the client called itself in EHLO or HELO; empty before either.
+    /// What the client called itself in EHLO or HELO, harmless in a header; empty before either.
     pub helo: String,
     /// For the `with` clause of Received (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, and
     /// where SMTPUTF8 was given UTF8SMTP, UTF8SMTPS, UTF8SMTPA, UTF8SMTPSA (RFC 6531 §4.3).
@@ -149,8 +149,6 @@ pub struct Envelope {
     pub user: Option<String>,
     /// SIZE= (RFC 1870), octets.
     pub size: Option<u64>,
-    /// BODY=8BITMIME (RFC 6152).
-    pub eight_bit: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
     /// RET= (RFC 3461 §4.3).
@@ -169,7 +167,7 @@ pub enum Ret {
 }
 
 /// A recipient of a transaction with its parameters (RFC 3461 §4.1, §4.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recipient {
     /// RCPT TO; a source route before it was dropped (RFC 5321 §4.1.1.3).
     pub mailbox: Mailbox,
@@ -207,7 +205,6 @@ pub struct Session {
 
 impl Session {
     /// A session that has just been connected; the greeting is its first action.
-    #[must_use]
     pub fn new(settings: Settings) -> Self {
         // AUTH with its initial response may be as long as a response alone (RFC 4954 §4).
         let limit = settings
@@ -230,7 +227,6 @@ impl Session {
     }
 
     /// The next thing to do, or `None` when something must be fed, answered or reported first.
-    #[must_use]
     pub fn poll(&mut self) -> Option<Action> {
         loop {
             if let Some(action) = self.link.actions.pop_front() {

@@ -9,7 +9,6 @@ use alloc::vec::Vec;
 /// The text that was meant; `None` where the encoding is wrong or hides a control character.
 ///
 /// Octets beyond ASCII are taken as UTF-8 (RFC 6533 §3).
-#[must_use]
 pub fn decode(xtext: &str) -> Option<String> {
     let mut octets = Vec::with_capacity(xtext.len());
     let mut rest = xtext.bytes();
@@ -22,29 +21,6 @@ pub fn decode(xtext: &str) -> Option<String> {
     }
     let text = String::from_utf8(octets).ok()?;
     (!text.contains(char::is_control)).then_some(text)
-}
-
-/// The text in xtext.
-#[must_use]
-pub fn encode(text: &str) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |nibble: u8| {
-        DIGITS
-            .get(usize::from(nibble))
-            .map_or('0', |&d| char::from(d))
-    };
-    let mut xtext = String::with_capacity(text.len());
-    for octet in text.bytes() {
-        match octet {
-            b'!'..=b'~' if octet != b'+' && octet != b'=' => xtext.push(char::from(octet)),
-            _ => {
-                xtext.push('+');
-                xtext.push(digit(octet >> 4));
-                xtext.push(digit(octet & 0x0f));
-            }
-        }
-    }
-    xtext
 }
 
 /// A hexadecimal digit; xtext knows upper case only.

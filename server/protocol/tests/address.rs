@@ -1,6 +1,6 @@
 //! Paths and mailboxes: what is read, what is refused, what is written.
 use rstest::rstest;
-use vmaild_protocol::address::{Mailbox, ReversePath, split_list};
+use vmaild_protocol::{Mailbox, ReversePath};
 
 #[rstest]
 #[case::plain("<a@b.example>", "a", "b.example")]
@@ -139,21 +139,4 @@ fn postmaster_is_bare_without_a_domain(#[case] text: &str, #[case] bare: bool) {
 fn what_is_no_address_says_what_was_expected() {
     let why = "a b".parse::<Mailbox>().unwrap_err().to_string();
     assert_eq!(why, "not an address: expected local-part@domain");
-}
-
-#[rstest]
-#[case::bracket("<a b@c> d@e", &["<a b@c>", "d@e"])]
-#[case::quoted_quote(r#""a\" b"@c d@e"#, &[r#""a\" b"@c"#, "d@e"])]
-#[case::backslash_outside_quotes(r#"\"a b" c@d"#, &[r#"\"a b""#, "c@d"])]
-fn a_list_is_not_cut_within_an_address(#[case] text: &str, #[case] pieces: &[&str]) {
-    assert_eq!(split_list(text), pieces);
-}
-
-#[test]
-fn a_list_is_cut_at_commas_and_blanks_outside_quotes() {
-    assert_eq!(
-        split_list(" a@x, \"b, c\"@y,,<d@z>\te@w,"),
-        ["a@x", "\"b, c\"@y", "<d@z>", "e@w"]
-    );
-    assert!(split_list(" , ").is_empty());
 }

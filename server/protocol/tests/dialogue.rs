@@ -481,21 +481,6 @@ fn a_handshake_that_never_ends_is_closed_without_a_word_in_clear() {
     assert!(client.is_closed());
 }
 
-#[rstest]
-#[case("", false)]
-#[case(" BODY=7BIT", false)]
-#[case(" BODY=8BITMIME", true)]
-fn an_envelope_says_whether_its_content_was_declared_to_have_eight_bits(
-    #[case] parameter: &str,
-    #[case] eight_bit: bool,
-) {
-    let mut client = Client::new();
-    let mail = format!("MAIL FROM:<a@b.example>{parameter}");
-    client.expect(&["EHLO client.example", &mail, "RCPT TO:<c@d.example>"]);
-    client.expect(&["DATA", "."]);
-    assert_eq!(client.stored[0].envelope.eight_bit, eight_bit);
-}
-
 #[test]
 fn a_server_that_goes_down_first_answers_what_it_was_asked() {
     let mut session = Session::new(settings());

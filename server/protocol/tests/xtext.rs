@@ -1,20 +1,13 @@
-//! xtext (RFC 3461 §4): what SMTP parameters cannot hold, and back.
+//! xtext (RFC 3461 §4): what SMTP parameters cannot hold.
 use rstest::rstest;
-use vmaild_protocol::xtext::{decode, encode};
+use vmaild_protocol::xtext::decode;
 
 #[rstest]
-#[case("a+b", "a+2Bb")]
-#[case("a=b", "a+3Db")]
-#[case("a b", "a+20b")]
-#[case("!~", "!~")]
-#[case("é\u{7f}", "+C3+A9+7F")]
-#[case("", "")]
-fn what_parameters_cannot_hold_is_written_in_hexadecimal(#[case] text: &str, #[case] xtext: &str) {
-    assert_eq!(encode(text), xtext);
-}
-
-#[rstest]
+#[case("", Some(""))]
+#[case("!~", Some("!~"))]
 #[case("a+2Bb", Some("a+b"))]
+#[case("a+3Db", Some("a=b"))]
+#[case("a+20b", Some("a b"))]
 #[case("+C3+A9", Some("é"))]
 #[case("+7E", Some("~"))]
 #[case("a=b", None)] // RFC 3461 §4: "=" is written as +3D

@@ -19,7 +19,6 @@ are a list of those below. `$name`, `${name?then}` and `${name:else}` are replac
 ";
 
 /// The whole page, Markdown.
-#[must_use]
 pub fn text() -> String {
     let mut page = vec![BEGINNING.to_owned()];
     page.extend(HONOURED.iter().map(|row| {

@@ -37,7 +37,6 @@ pub struct Protocols {
 
 impl Interfaces {
     /// The address is surely one of the server's own.
-    #[must_use]
     pub fn includes(&self, ip: IpAddr) -> bool {
         match self {
             Self::All => ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST,
@@ -46,7 +45,6 @@ impl Interfaces {
     }
 
     /// What to listen on.
-    #[must_use]
     pub fn addresses(&self, protocols: Protocols) -> Vec<IpAddr> {
         match self {
             // [::] takes IPv4 as well; the listener falls back where there is no IPv6.
@@ -221,7 +219,6 @@ parameters! {
 
 impl Params {
     /// The client is in mynetworks.
-    #[must_use]
     pub fn is_neighbour(&self, ip: IpAddr) -> bool {
         self.mynetworks
             .iter()
@@ -229,7 +226,6 @@ impl Params {
     }
 
     /// STARTTLS or implicit TLS is wanted.
-    #[must_use]
     pub fn wants_tls(&self) -> bool {
         match self.smtpd_tls_security_level {
             TlsLevel::Unset => self.smtpd_use_tls || self.smtpd_tls_wrappermode,

@@ -7,6 +7,7 @@ use super::main_cf::{Settings, expand};
 use super::mistake::{Mistake, Place};
 use super::params::{self, Params, Row};
 use super::values::Value;
+use crate::log;
 use crate::tables::source::Tables;
 
 /// Where names in values are looked up.
@@ -169,10 +170,7 @@ impl Reader<'_, '_> {
 }
 
 fn system_hostname() -> String {
-    let name = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let name = log::nodename();
     if name.contains('.') {
         name
     } else {

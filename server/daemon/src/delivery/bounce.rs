@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use jiff::Zoned;
 use tokio::task::spawn_blocking;
@@ -54,7 +54,7 @@ pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Act
         let (ReversePath::Mailbox(sender), false) = (&record.sender, told.is_empty()) else {
             if kind == Kind::Failed && !told.is_empty() {
                 let id = &record.id;
-                log::line("bounce", &format!("{id}: undeliverable notice dropped"));
+                log!("bounce", "{id}: undeliverable notice dropped");
             }
             if kind != Kind::Delayed {
                 done(active, &told, &untold);
@@ -82,12 +82,11 @@ pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Act
                     Kind::Delayed => "sender delay notification",
                     Kind::Delivered => "sender delivery status notification",
                 };
-                log::line("bounce", &format!("{}: {what}: {notice}", record.id));
+                log!("bounce", "{}: {what}: {notice}", record.id);
             }
             Err(error) => {
                 let id = &record.id;
-                let text = format!("{id}: warning: cannot queue a notice: {error}");
-                log::line("bounce", &text);
+                log!("bounce", "{id}: warning: cannot queue a notice: {error}");
                 // A sender whose address leads nowhere will not hear of it next time either.
                 if !matches!(error, Untaken::Aliases(Unexpanded::TooDeep(_))) {
                     again = true;
@@ -149,21 +148,12 @@ fn done(active: &mut Active, told: &[Entry<'_>], untold: &[Entry<'_>]) {
 
 fn envelope(sender: &Mailbox, record: &Record) -> Envelope {
     Envelope {
-        reverse_path: ReversePath::Null,
         recipients: vec![To {
             mailbox: sender.clone(),
-            notify: None,
-            orcpt: None,
+            ..To::default()
         }],
-        helo: String::new(),
-        protocol: "",
-        tls: false,
-        user: None,
-        size: None,
-        eight_bit: false,
         smtputf8: record.smtputf8,
-        ret: None,
-        envid: None,
+        ..Envelope::default()
     }
 }
 
@@ -176,18 +166,11 @@ pub(crate) struct Returned {
 /// RET= (RFC 3461 §4.3) and postconf(5) bounce_size_limit decide; only failures return it whole.
 async fn returned(params: &Params, kind: Kind, record: &Record, content: Content) -> Returned {
     let limit = params.bounce_size_limit;
-    let whole = kind == Kind::Failed
-        && record.ret != Some(Ret::Headers)
-        && (limit == 0 || record.size <= limit);
-    let bound = if limit == 0 {
-        record.size
-    } else {
-        record.size.min(limit)
-    };
+    let whole = kind == Kind::Failed && record.ret != Some(Ret::Headers) && record.size <= limit;
     let read = spawn_blocking(move || {
         let mut text = Vec::new();
         // What cannot be read is left out; the notice goes all the same.
-        let _ = content.reader().take(bound).read_to_end(&mut text);
+        let _ = content.reader().take(limit).read_to_end(&mut text);
         text
     });
     let mut text = read.await.unwrap_or_default();
@@ -371,12 +354,9 @@ impl Notice<'_> {
                 field("Diagnostic-Code", &format!("smtp; {}", reason.reply));
             }
             if self.kind == Kind::Delayed {
-                let until = record.arrival() + self.params.maximal_queue_lifetime;
-                let until = until
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default()
-                    .as_micros();
-                let until = zoned(u64::try_from(until).unwrap_or(u64::MAX));
+                let lifetime = self.params.maximal_queue_lifetime.as_micros();
+                let lifetime = u64::try_from(lifetime).unwrap_or(u64::MAX);
+                let until = zoned(record.arrived.saturating_add(lifetime));
                 field("Will-Retry-Until", &message::date(&until));
             }
         }

@@ -18,7 +18,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
@@ -29,6 +28,7 @@ use super::{Parcel, Verdict};
 use crate::durable;
 use crate::log;
 use crate::queue::Content;
+use crate::queue::file::now;
 
 /// Delivers into Maildirs.
 #[derive(Debug)]
@@ -44,12 +44,7 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 impl Maildirs {
     pub(crate) fn new() -> Self {
         // Dovecot's way with names that could not stand in a file's name.
-        let host = rustix::system::uname();
-        let host = host
-            .nodename()
-            .to_string_lossy()
-            .replace('/', "\\057")
-            .replace(':', "\\072");
+        let host = log::nodename().replace('/', "\\057").replace(':', "\\072");
         Self {
             host,
             locks: Mutex::default(),
@@ -76,9 +71,9 @@ impl Maildirs {
         let path = below(&params.virtual_mailbox_base, value).map_err(|unsafe_path| {
             let id = &parcel.record.id;
             let mailbox = &recipient.mailbox;
-            log::line(
+            log!(
                 "virtual",
-                &format!("{id}: warning: mailbox path {value:?} of {mailbox}: {unsafe_path}"),
+                "{id}: warning: mailbox path {value:?} of {mailbox}: {unsafe_path}"
             );
             match unsafe_path {
                 UnsafePath::NotAMaildir => {
@@ -93,7 +88,7 @@ impl Maildirs {
                 .map_err(|error| match error {
                     NoLimit::Failed(failed) => Verdict::lookup("virtual", &failed),
                     error @ NoLimit::NotANumber(..) => {
-                        log::line("virtual", &format!("warning: {error}"));
+                        log!("virtual", "warning: {error}");
                         Verdict::put_off("4.3.5", "virtual", "mail system configuration error")
                     }
                 })?;
@@ -228,7 +223,6 @@ pub(crate) fn below(base: &Path, value: &str) -> Result<PathBuf, UnsafePath> {
 }
 
 /// A message in `tmp/`; dropped before `finish`, it is removed.
-#[derive(Debug)]
 struct Draft {
     path: PathBuf,
     file: File,
@@ -322,12 +316,6 @@ impl Draft {
         self.finished = true;
         Ok(folder)
     }
-}
-
-fn now() -> std::time::Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
 }
 
 /// The folder at `path` below `base`; what is missing on the way is made, but never `base` itself.

@@ -63,12 +63,10 @@ pub async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, No
     };
     if limit < params.message_size_limit && !params.virtual_mailbox_limit_override {
         let address = address.key();
-        log::line(
+        log!(
             "virtual",
-            &format!(
-                "warning: quota of {address} ({limit}) is below message_size_limit and is \
+            "warning: quota of {address} ({limit}) is below message_size_limit and is \
                  ignored; set virtual_mailbox_limit_override = yes to use it"
-            ),
         );
         return Ok(default);
     }

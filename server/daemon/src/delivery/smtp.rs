@@ -13,17 +13,13 @@ mod session;
 pub(crate) use session::Encoder;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::future::Future;
-use std::io;
+use std::fmt::{Debug, Write as _};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vmaild_protocol::session::Ret;
 use vmaild_protocol::{Reply, ReversePath};
@@ -35,21 +31,11 @@ use crate::config::Params;
 use crate::log;
 use crate::queue::Services;
 use crate::queue::file::{Reason, notify_text};
+use crate::tls::Connector;
 
 /// A connection to a next hop, in clear or under TLS.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// A connection that is being put under TLS.
-pub type Secured = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
-
-/// What puts TLS on a connection to a next hop after STARTTLS (`tls` has it; smtp does not name
-/// rustls).
-pub trait Handshake: std::fmt::Debug + Send + Sync {
-    /// Does the handshake with `host`; the certificate is not verified (postconf(5)
-    /// smtp_tls_security_level = may).
-    fn connect(&self, host: String, plain: TcpStream) -> Secured;
-}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + Debug {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + Debug> Stream for T {}
 
 /// postconf(5) smtp_mx_address_limit.
 const HOSTS_LIMIT: usize = 5;
@@ -67,7 +53,7 @@ pub(crate) struct NextHop {
 #[derive(Debug)]
 pub(crate) struct Client {
     resolver: Resolver,
-    tls: Option<Arc<dyn Handshake>>,
+    tls: Option<Connector>,
     listening: Vec<SocketAddr>,
     hops: Mutex<HashMap<NextHop, Arc<Hop>>>,
 }
@@ -84,7 +70,6 @@ struct Hop {
 }
 
 /// What the deliveries of one attempt have come to.
-#[derive(Debug)]
 struct Attempt {
     verdicts: HashMap<usize, Verdict>,
     /// The message may have been taken: no other host is tried.
@@ -220,7 +205,7 @@ impl Client {
             }
             Err(broken) => {
                 let id = &parcel.record.id;
-                log::line("smtp", &format!("{id}: {}", broken.text));
+                log!("smtp", "{id}: {}", broken.text);
                 let verdict = broken.verdict(host);
                 Attempt {
                     verdicts: all(recipients, &verdict),
@@ -303,7 +288,6 @@ fn is_final(verdict: &Verdict) -> bool {
 }
 
 /// MAIL, RCPT, DATA and the content.
-#[derive(Debug)]
 struct Transaction<'a> {
     parcel: &'a Parcel,
     session: &'a mut Session,

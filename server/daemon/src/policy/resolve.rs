@@ -46,19 +46,16 @@ pub enum Class {
 
 impl Class {
     /// reject_unauth_destination lets mail for it through.
-    #[must_use]
     pub fn takes_from_everybody(self) -> bool {
         self != Self::Remote
     }
 
     /// A route that refuses is then the table's word, not that of the class itself.
-    #[must_use]
     pub fn takes_routes(self) -> bool {
         !matches!(self, Self::Local | Self::Alias)
     }
 
     /// The table in which a recipient would have to be, as replies name it.
-    #[must_use]
     pub fn table(self) -> &'static str {
         match self {
             Self::Local => "local recipient",
@@ -70,7 +67,6 @@ impl Class {
 }
 
 /// The mailbox with the domain that it has or, unqualified, gets (postconf(5) myorigin).
-#[must_use]
 pub fn qualified(params: &Params, mailbox: &Mailbox) -> Mailbox {
     let domain = match mailbox.domain.strip_suffix('.').unwrap_or(&mailbox.domain) {
         "" => &params.myorigin,
@@ -129,7 +125,6 @@ fn is_postmaster_here(params: &Params, mailbox: &Mailbox, class: Class) -> bool 
 
 /// The keys of virtual_alias_maps for a qualified mailbox, in order (virtual(5)): the bare name is
 /// asked as well in the server's own domains.
-#[must_use]
 pub fn alias_keys(params: &Params, mailbox: &Mailbox, class: Class) -> Vec<String> {
     let mut keys = address_keys(&mailbox.local, &mailbox.domain, params.recipient_delimiter);
     if class == Class::Local || mailbox.domain.eq_ignore_ascii_case(&params.myorigin) {
@@ -270,7 +265,6 @@ fn parse(value: &str, default: &Route, domain: &str) -> Route {
 }
 
 /// `5.1.2 text` of an `error:` route. A status of another class gets the one that it must have.
-#[must_use]
 pub fn status_and_text(value: &str, class: char) -> (String, String) {
     let value = value.trim();
     let (word, rest) = value.split_once(' ').unwrap_or((value, ""));
@@ -292,32 +286,26 @@ pub fn status_and_text(value: &str, class: char) -> (String, String) {
 }
 
 /// `host`, `host:port`, `[host]` or `[host]:port`, in the form that `Route::Smtp` has.
-#[must_use]
 pub fn next_hop(text: &str) -> Option<(String, Option<u16>)> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, behind) = rest.split_once(']')?;
-        let port = match behind {
-            "" => None,
-            behind => Some(behind.strip_prefix(':')?),
-        };
-        let literal = host.strip_prefix("IPv6:").unwrap_or(host);
-        if !is_host(host) && literal.parse::<std::net::Ipv6Addr>().is_err() {
-            return None;
-        }
-        (&text[..host.len() + 2], port)
+    let end = if text.starts_with('[') {
+        text.find(']')? + 1
     } else {
-        let (host, port) = match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        };
-        if !is_host(host) {
-            return None;
-        }
-        (host, port)
+        text.find(':').unwrap_or(text.len())
     };
-    let port = match port {
-        None => None,
+    let (host, behind) = text.split_at(end);
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let name = inner.unwrap_or(host);
+    let literal = name.strip_prefix("IPv6:").unwrap_or(name);
+    let is_ip = inner.is_some() && literal.parse::<std::net::Ipv6Addr>().is_ok();
+    if !is_host(name) && !is_ip {
+        return None;
+    }
+    let port = match behind.strip_prefix(':') {
         Some(port) => Some(port_number(port)?),
+        None if behind.is_empty() => None,
+        None => return None,
     };
     Some((host.to_owned(), port))
 }

@@ -68,68 +68,51 @@ pub struct Facts {
     pub neighbour: bool,
     /// Has authenticated.
     pub authenticated: bool,
+    /// The destination is ours; or the list is not about one, and what it says of that passes.
+    pub ours: bool,
 }
 
-/// What a list says.
+/// A list refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// An entry permits.
-    Permit,
-    /// No entry decides.
-    Dunno,
-    /// Refused by `reject` or `defer`.
-    Refuse {
-        /// For good, or for now.
-        permanent: bool,
-    },
-    /// Refused if the destination is not ours. The rest of the list counts where it is.
-    UnlessAuthDestination {
-        /// For good, or for now.
-        permanent: bool,
-        /// The index after this entry.
-        next: usize,
-    },
+pub struct Refusal {
+    /// For good, or for now.
+    pub permanent: bool,
+    /// Because the destination is not ours.
+    pub relaying: bool,
 }
 
-/// Asks `list` from its entry `from` on.
-#[must_use]
-pub fn ask(list: &[Restriction], from: usize, facts: Facts) -> Verdict {
-    for (at, restriction) in list.iter().enumerate().skip(from) {
-        match restriction {
-            Restriction::PermitMynetworks if facts.neighbour => return Verdict::Permit,
-            Restriction::PermitSaslAuthenticated if facts.authenticated => return Verdict::Permit,
-            Restriction::Permit => return Verdict::Permit,
-            Restriction::Reject => return Verdict::Refuse { permanent: true },
-            Restriction::Defer => return Verdict::Refuse { permanent: false },
-            Restriction::RejectUnauthDestination => {
-                return Verdict::UnlessAuthDestination {
-                    permanent: true,
-                    next: at + 1,
-                };
-            }
-            Restriction::DeferUnauthDestination => {
-                return Verdict::UnlessAuthDestination {
-                    permanent: false,
-                    next: at + 1,
-                };
-            }
-            Restriction::PermitMynetworks | Restriction::PermitSaslAuthenticated => {}
-        }
+/// Asks `list`; `None` where an entry permits or none decides.
+pub fn ask(list: &[Restriction], facts: Facts) -> Option<Refusal> {
+    for restriction in list {
+        let (permanent, relaying) = match restriction {
+            Restriction::PermitMynetworks if facts.neighbour => return None,
+            Restriction::PermitSaslAuthenticated if facts.authenticated => return None,
+            Restriction::Permit => return None,
+            Restriction::Reject => (true, false),
+            Restriction::Defer => (false, false),
+            Restriction::RejectUnauthDestination if !facts.ours => (true, true),
+            Restriction::DeferUnauthDestination if !facts.ours => (false, true),
+            Restriction::PermitMynetworks
+            | Restriction::PermitSaslAuthenticated
+            | Restriction::RejectUnauthDestination
+            | Restriction::DeferUnauthDestination => continue,
+        };
+        return Some(Refusal {
+            permanent,
+            relaying,
+        });
     }
-    Verdict::Dunno
+    None
 }
 
 /// A stranger's mail for another domain does not get past `list`.
-#[must_use]
 pub fn stops_relaying(list: &[Restriction]) -> bool {
     let stranger = Facts {
         neighbour: false,
         authenticated: false,
+        ours: false,
     };
-    matches!(
-        ask(list, 0, stranger),
-        Verdict::Refuse { .. } | Verdict::UnlessAuthDestination { .. }
-    )
+    ask(list, stranger).is_some()
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ use crate::aliases;
 const FIRST_LINE: &str = "vmaild queue file 1";
 
 /// What is known about a message in the queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
     /// Its queue id, which is also the name of its file.
     pub id: QueueId,
@@ -64,7 +64,7 @@ pub struct Record {
 }
 
 /// A final recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recipient {
     /// Where the mail goes.
     pub mailbox: Mailbox,
@@ -81,9 +81,10 @@ pub struct Recipient {
 }
 
 /// What has become of a recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum State {
     /// It has not been tried.
+    #[default]
     New,
     /// It was tried and is to be tried again.
     PutOff(Reason),
@@ -110,37 +111,32 @@ pub struct Reason {
     pub text: String,
 }
 
+/// The time since 1970; none where the clock stands before.
+pub(crate) fn now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
 impl Recipient {
     /// Whether there is something left to do.
-    #[must_use]
     pub fn is_open(&self) -> bool {
         self.state != State::Done
     }
 
     /// Whether it is to be delivered, now or later.
-    #[must_use]
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, State::New | State::PutOff(_))
     }
 }
 
 impl Record {
-    /// When it arrived.
-    #[must_use]
-    pub fn arrival(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_micros(self.arrived)
-    }
-
     /// How long it has been here.
-    #[must_use]
     pub fn age(&self) -> Duration {
-        SystemTime::now()
-            .duration_since(self.arrival())
-            .unwrap_or_default()
+        now().saturating_sub(Duration::from_micros(self.arrived))
     }
 
     /// The part of the file before the content.
-    #[must_use]
     pub fn head(&self) -> Vec<u8> {
         let mut head = format!("{FIRST_LINE}\nid: {}\narrived: {}\n", self.id, self.arrived);
         let mut field = |name: &str, value: &str| {
@@ -185,7 +181,6 @@ impl Record {
     }
 
     /// The line that says that recipient `index` is now in `state`.
-    #[must_use]
     pub fn line(index: usize, state: &State) -> String {
         let (word, reason) = match state {
             State::New => ("new", None),
@@ -194,11 +189,7 @@ impl Record {
             State::Sent(reason) => ("sent", Some(reason)),
             State::Done => ("done", None),
         };
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        let mut line = format!("{now}\t{index}\t{word}");
+        let mut line = format!("{}\t{index}\t{word}", now().as_secs());
         if let Some(reason) = reason {
             let mta = reason.mta.as_deref().unwrap_or("-");
             for field in [
@@ -328,18 +319,7 @@ fn read_parts(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
             Unreadable::Damaged("its first line is not that of a queue file")
         });
     }
-    let mut record = Record {
-        id: String::new(),
-        arrived: 0,
-        sender: ReversePath::Null,
-        ret: None,
-        envid: None,
-        eight_bit: false,
-        smtputf8: false,
-        size: 0,
-        recipients: Vec::new(),
-        warned: false,
-    };
+    let mut record = Record::default();
     loop {
         let (count, line) = next(&mut reader)?;
         content_at += count;
@@ -428,10 +408,7 @@ fn envelope_line(record: &mut Record, name: &str, value: &str) {
             .extend(path().and_then(aliases::mailbox).map(|mailbox| Recipient {
                 original: mailbox.clone(),
                 mailbox,
-                notify: None,
-                orcpt: None,
-                expanded: false,
-                state: State::New,
+                ..Recipient::default()
             })),
         ("original", Some(recipient)) => {
             if let Some(mailbox) = path().and_then(aliases::mailbox) {
@@ -446,7 +423,6 @@ fn envelope_line(record: &mut Record, name: &str, value: &str) {
 }
 
 /// NOTIFY='s value (RFC 3461 §4.1).
-#[must_use]
 pub fn notify_text(notify: Notify) -> String {
     let words = [
         (notify.success, "SUCCESS"),
@@ -493,7 +469,6 @@ impl Hash {
     }
 
     /// The line after the content, without its end.
-    #[must_use]
     pub fn line(&self) -> String {
         format!("end: {:016x}", self.0)
     }

@@ -19,7 +19,6 @@ pub struct Flusher {
 }
 
 /// A flush of the folder that was asked for.
-#[derive(Debug)]
 pub struct Flush(oneshot::Receiver<io::Result<()>>);
 
 impl Flusher {
@@ -46,7 +45,6 @@ impl Flusher {
     }
 
     /// Asks for a flush that begins after this call.
-    #[must_use]
     pub fn ask(&self) -> Flush {
         let (request, answer) = oneshot::channel();
         // Dropped with the channel, it is answered by its end.

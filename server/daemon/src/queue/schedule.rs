@@ -68,7 +68,6 @@ impl Default for Schedule {
 }
 
 /// A message in a round of delivery.
-#[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) record: Record,
     pub(crate) content: Content,
@@ -102,9 +101,9 @@ impl Active {
         if let Err(error) = (&*self.file).write_all(lines.as_bytes()) {
             // What was done stays done for this process; a crash could repeat it.
             let id = &self.record.id;
-            log::line(
+            log!(
                 "qmgr",
-                &format!("{id}: warning: cannot record its recipients: {error}"),
+                "{id}: warning: cannot record its recipients: {error}"
             );
         }
     }
@@ -243,9 +242,10 @@ fn give_up(queue: &Inner, id: &str, error: &Unreadable) {
         .err()
         .map(|error| format!(" (which failed: {error})"));
     let failed = failed.unwrap_or_default();
-    log::line(
+    log!(
         "qmgr",
-        &format!("warning: {}: {error}; {what}{failed}", path.display()),
+        "warning: {}: {error}; {what}{failed}",
+        path.display()
     );
 }
 
@@ -277,7 +277,7 @@ pub(crate) async fn run(queue: Arc<Inner>) {
                     schedule.flush();
                     // Messages may have been released from hold.
                     if let Err(error) = take_up(&queue).await {
-                        log::line("qmgr", &format!("warning: cannot read the queue: {error}"));
+                        log!("qmgr", "warning: cannot read the queue: {error}");
                     }
                 }
             }
@@ -306,10 +306,7 @@ async fn resume(queue: Arc<Inner>, id: QueueId, permit: OwnedSemaphorePermit) {
             round(queue, active, permit).await;
         }
         Ok(Err(Unreadable::Io(error))) if error.kind() != io::ErrorKind::NotFound => {
-            log::line(
-                "qmgr",
-                &format!("{id}: warning: cannot read its file: {error}"),
-            );
+            log!("qmgr", "{id}: warning: cannot read its file: {error}");
             queue.schedule.put(id, Instant::now() + SOON);
         }
         Ok(Err(error)) => {
@@ -357,12 +354,9 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
         });
         match removed.await {
             Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
-                log::line(
-                    "qmgr",
-                    &format!("{id}: warning: cannot remove its file: {error}"),
-                );
+                log!("qmgr", "{id}: warning: cannot remove its file: {error}");
             }
-            _ => log::line("qmgr", &format!("{id}: removed")),
+            _ => log!("qmgr", "{id}: removed"),
         }
         queue.schedule.forget(&id);
     }
@@ -370,7 +364,6 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
 }
 
 /// How long a message of this age waits (qmgr(8)).
-#[must_use]
 pub fn backoff(params: &Params, age: Duration) -> Duration {
     age.max(params.minimal_backoff_time)
         .min(params.maximal_backoff_time.max(params.minimal_backoff_time))
@@ -401,9 +394,9 @@ fn expire(params: &Params, active: &mut Active) {
         .collect();
     if !expired.is_empty() {
         let (id, sender) = (&active.record.id, &active.record.sender);
-        log::line(
+        log!(
             "qmgr",
-            &format!("{id}: from={sender}, status=expired, returned to sender"),
+            "{id}: from={sender}, status=expired, returned to sender"
         );
         active.mark(expired);
     }

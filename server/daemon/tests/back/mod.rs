@@ -187,7 +187,7 @@ pub async fn open(params: &Arc<Params>, surroundings: Surroundings) -> Queue {
     let services = Services {
         params,
         resolver: surroundings.resolver,
-        tls: Some(Arc::new(Connector::new().unwrap())),
+        tls: Some(Connector::new().unwrap()),
         listening: surroundings.listening,
     };
     Queue::open(services).await.unwrap()
@@ -205,21 +205,14 @@ pub fn origin() -> Origin {
 pub fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
     let recipient = |text: &&str| Recipient {
         mailbox: text.parse().unwrap(),
-        notify: None,
-        orcpt: None,
+        ..Recipient::default()
     };
     Envelope {
         reverse_path: sender.parse::<ReversePath>().unwrap(),
         recipients: recipients.iter().map(recipient).collect(),
         helo: "client.probe.example".to_owned(),
         protocol: "ESMTP",
-        tls: false,
-        user: None,
-        size: None,
-        eight_bit: false,
-        smtputf8: false,
-        ret: None,
-        envid: None,
+        ..Envelope::default()
     }
 }
 

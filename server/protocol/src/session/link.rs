@@ -140,7 +140,6 @@ impl Link {
             tls: self.tls,
             user: self.user.clone(),
             size: mail.size,
-            eight_bit: mail.eight_bit == Some(true),
             smtputf8: mail.smtputf8,
             ret: mail.ret,
             envid: mail.envid,

@@ -2,7 +2,6 @@
 //! time limit (RFC 5321 §4.5.3.2).
 
 use std::io::Read;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,19 +11,21 @@ use tokio::time::timeout;
 use vmaild_protocol::Reply;
 use vmaild_protocol::reply::ReplyReader;
 
+use super::Stream;
 use super::hosts::Host;
-use super::{Handshake, Stream};
 use crate::config::Params;
 use crate::config::params::TlsLevel;
 use crate::delivery::Verdict;
 use crate::log;
 use crate::queue::Content;
 use crate::queue::file::Reason;
+use crate::tls::Connector;
 
 /// postconf(5) smtp_line_length_limit: longer lines are continued on the next (RFC 5321 §4.5.3.1.6).
 const LINE_LIMIT: usize = 998;
 
-/// A session that is ready for MAIL.
+/// A session; whoever gets it from `open` may say MAIL.
+#[derive(Debug)]
 pub(super) struct Session {
     pub(super) host: Host,
     stream: Box<dyn Stream>,
@@ -35,16 +36,7 @@ pub(super) struct Session {
     pub(super) size_limit: Option<u64>,
 }
 
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session")
-            .field("host", &self.host)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Why a session is of no more use.
-#[derive(Debug)]
 pub(super) struct Broken {
     pub(super) status: String,
     pub(super) text: String,
@@ -99,25 +91,21 @@ impl Session {
     pub(super) async fn open(
         params: &Params,
         host: &Host,
-        tls: Option<&Arc<dyn Handshake>>,
+        tls: Option<&Connector>,
     ) -> Result<Self, Broken> {
         let level = params.smtp_tls_security_level;
         let tls = tls.filter(|_| matches!(level, TlsLevel::May | TlsLevel::Encrypt));
         match Self::greet(params, host, tls).await {
             // Opportunistic: where TLS does not work the mail goes in clear.
             Err(broken) if broken.status == "4.7.5" && level == TlsLevel::May => {
-                log::line("smtp", &format!("{}; retrying in clear", broken.text));
+                log!("smtp", "{}; retrying in clear", broken.text);
                 Self::greet(params, host, None).await
             }
             result => result,
         }
     }
 
-    async fn greet(
-        params: &Params,
-        host: &Host,
-        tls: Option<&Arc<dyn Handshake>>,
-    ) -> Result<Self, Broken> {
+    async fn greet(params: &Params, host: &Host, tls: Option<&Connector>) -> Result<Self, Broken> {
         let port = host.address.port();
         let connecting = timeout(
             params.smtp_connect_timeout,
@@ -139,71 +127,70 @@ impl Session {
             }
         };
         let _ = stream.set_nodelay(true);
-        let mut plain = Plain {
-            host,
-            stream,
+        let mut session = Self {
+            host: host.clone(),
+            stream: Box::new(stream),
             reader: ReplyReader::new(),
+            extensions: Vec::new(),
+            size_limit: None,
         };
-        let limit = params.smtp_helo_timeout;
         let what = "receiving the initial server greeting";
-        let greeting = receive(&mut plain.stream, &mut plain.reader, host, limit, what).await?;
+        let greeting = session.reply(params.smtp_helo_timeout, what).await?;
         if !greeting.is_success() {
             return Err(refused(host, &greeting, "greeting"));
         }
-        let ehlo = plain.hello(params).await?;
-        Ok(match tls.filter(|_| offered(&ehlo, "STARTTLS").is_some()) {
+        session.hello(params, false).await?;
+        match tls.filter(|_| session.offers("STARTTLS")) {
             None if params.smtp_tls_security_level == TlsLevel::Encrypt => {
                 let text = format!("TLS is required, but was not offered by host {host}");
-                return Err(Broken::new("4.7.4", text));
+                Err(Broken::new("4.7.4", text))
             }
-            None => plain.session(&ehlo),
-            Some(tls) => {
-                let what = "performing the STARTTLS handshake";
-                send(&mut plain.stream, host, b"STARTTLS\r\n", limit, what).await?;
-                let reply =
-                    receive(&mut plain.stream, &mut plain.reader, host, limit, what).await?;
-                if !reply.is_success() {
-                    return Err(Broken::new(
-                        "4.7.5",
-                        format!("{host} refused STARTTLS: {reply}"),
-                    ));
-                }
-                let failed = |why: String| {
-                    Broken::new("4.7.5", format!("Cannot start TLS with {host}: {why}"))
-                };
-                let stream = timeout(limit, tls.connect(host.name.clone(), plain.stream));
-                let stream = stream.await.map_err(|_| failed("timed out".to_owned()))?;
-                let stream = stream.map_err(|error| failed(error.to_string()))?;
-                // What was said before TLS counts no more (RFC 3207 §4.2).
-                let mut session = Self::new(host, stream, ReplyReader::new());
-                let ehlo = session.hello(params).await?;
-                session.learn(&ehlo);
-                session
-            }
-        })
-    }
-
-    fn new(host: &Host, stream: Box<dyn Stream>, reader: ReplyReader) -> Self {
-        Self {
-            host: host.clone(),
-            stream,
-            reader,
-            extensions: Vec::new(),
-            size_limit: None,
+            None => Ok(session),
+            Some(tls) => session.start_tls(params, tls).await,
         }
     }
 
-    /// EHLO under TLS.
-    async fn hello(&mut self, params: &Params) -> Result<Reply, Broken> {
-        let what = "performing the EHLO handshake";
+    /// STARTTLS, the handshake, and EHLO under TLS.
+    async fn start_tls(mut self, params: &Params, tls: &Connector) -> Result<Self, Broken> {
+        let what = "performing the STARTTLS handshake";
         let limit = params.smtp_helo_timeout;
-        self.send(&[format!("EHLO {}", params.myhostname)], limit, what)
-            .await?;
+        self.send(&["STARTTLS".to_owned()], limit, what).await?;
         let reply = self.reply(limit, what).await?;
-        if reply.is_success() {
-            Ok(reply)
-        } else {
-            Err(refused(&self.host, &reply, "EHLO command"))
+        let host = &self.host;
+        if !reply.is_success() {
+            let text = format!("{host} refused STARTTLS: {reply}");
+            return Err(Broken::new("4.7.5", text));
+        }
+        let failed =
+            |why: String| Broken::new("4.7.5", format!("Cannot start TLS with {host}: {why}"));
+        let stream = timeout(limit, tls.connect(&host.name, self.stream));
+        let stream = stream.await.map_err(|_| failed("timed out".to_owned()))?;
+        self.stream = stream.map_err(|error| failed(error.to_string()))?;
+        // What was said before TLS counts no more (RFC 3207 §4.2).
+        self.reader = ReplyReader::new();
+        self.hello(params, true).await?;
+        Ok(self)
+    }
+
+    /// EHLO, and HELO where EHLO is not known (RFC 5321 §3.2); under TLS it was known already.
+    async fn hello(&mut self, params: &Params, tls: bool) -> Result<(), Broken> {
+        let limit = params.smtp_helo_timeout;
+        let mut verb = "EHLO";
+        loop {
+            let what = format!("performing the {verb} handshake");
+            let command = format!("{verb} {}", params.myhostname);
+            self.send(&[command], limit, &what).await?;
+            let reply = self.reply(limit, &what).await?;
+            match verb {
+                "EHLO" if reply.is_success() => {
+                    self.learn(&reply);
+                    return Ok(());
+                }
+                // Extensions are EHLO's.
+                _ if reply.is_success() => return Ok(()),
+                "EHLO" if reply.is_permanent() && !tls => verb = "HELO",
+                _ => return Err(refused(&self.host, &reply, &format!("{verb} command"))),
+            }
         }
     }
 
@@ -234,12 +221,44 @@ impl Session {
             octets.extend(command.bytes().filter(|octet| !octet.is_ascii_control()));
             octets.extend_from_slice(b"\r\n");
         }
-        send(&mut self.stream, &self.host, &octets, limit, what).await
+        self.write(&octets, limit, what).await
+    }
+
+    async fn write(&mut self, octets: &[u8], limit: Duration, what: &str) -> Result<(), Broken> {
+        let sending = async {
+            self.stream.write_all(octets).await?;
+            self.stream.flush().await
+        };
+        match timeout(limit, sending).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(lost(&self.host, what)),
+            Err(_) => Err(timed_out(&self.host, what)),
+        }
     }
 
     /// The next reply.
     pub(super) async fn reply(&mut self, limit: Duration, what: &str) -> Result<Reply, Broken> {
-        receive(&mut self.stream, &mut self.reader, &self.host, limit, what).await
+        let receiving = async {
+            let mut chunk = [0; 4096];
+            loop {
+                match self.reader.next_reply() {
+                    Ok(Some(reply)) => return Ok(reply),
+                    Ok(None) => {}
+                    Err(error) => {
+                        let host = &self.host;
+                        let text = format!("Protocol error: host {host}: {error} while {what}");
+                        return Err(Broken::new("4.5.0", text));
+                    }
+                }
+                match self.stream.read(&mut chunk).await {
+                    Ok(0) | Err(_) => return Err(lost(&self.host, what)),
+                    Ok(count) => self.reader.feed(chunk.get(..count).unwrap_or_default()),
+                }
+            }
+        };
+        timeout(limit, receiving)
+            .await
+            .unwrap_or_else(|_| Err(timed_out(&self.host, what)))
     }
 
     /// Sends a message and its end; `limit` is for each piece.
@@ -272,14 +291,14 @@ impl Session {
             octets.clear();
             if chunk.is_empty() {
                 encoder.end(&mut octets);
-                let result = send(&mut self.stream, &self.host, &octets, limit, what).await;
+                let result = self.write(&octets, limit, what).await;
                 return result.map_err(|broken| Broken {
                     may_be_taken: true,
                     ..broken
                 });
             }
             encoder.encode(&chunk, &mut octets);
-            send(&mut self.stream, &self.host, &octets, limit, what).await?;
+            self.write(&octets, limit, what).await?;
         }
     }
 
@@ -310,50 +329,6 @@ impl Session {
     }
 }
 
-/// A session before TLS may start.
-struct Plain<'a> {
-    host: &'a Host,
-    stream: TcpStream,
-    reader: ReplyReader,
-}
-
-impl Plain<'_> {
-    /// EHLO, and HELO where EHLO is not known (RFC 5321 §3.2).
-    async fn hello(&mut self, params: &Params) -> Result<Reply, Broken> {
-        let limit = params.smtp_helo_timeout;
-        for (verb, what) in [
-            ("EHLO", "performing the EHLO handshake"),
-            ("HELO", "performing the HELO handshake"),
-        ] {
-            let command = format!("{verb} {}\r\n", params.myhostname);
-            send(&mut self.stream, self.host, command.as_bytes(), limit, what).await?;
-            let reply = receive(&mut self.stream, &mut self.reader, self.host, limit, what).await?;
-            match verb {
-                _ if reply.is_success() && verb == "EHLO" => return Ok(reply),
-                // Extensions are EHLO's.
-                _ if reply.is_success() => {
-                    return Ok(Reply {
-                        lines: Vec::new(),
-                        ..reply
-                    });
-                }
-                "EHLO" if reply.is_permanent() => {}
-                _ => return Err(refused(self.host, &reply, &format!("{verb} command"))),
-            }
-        }
-        Err(Broken::new(
-            "4.5.0",
-            format!("host {} knows neither EHLO nor HELO", self.host),
-        ))
-    }
-
-    fn session(self, ehlo: &Reply) -> Session {
-        let mut session = Session::new(self.host, Box::new(self.stream), self.reader);
-        session.learn(ehlo);
-        session
-    }
-}
-
 /// The parameter of an extension that is offered.
 fn offered<'a>(ehlo: &'a Reply, keyword: &str) -> Option<&'a str> {
     ehlo.lines.iter().skip(1).find_map(|line| {
@@ -380,58 +355,11 @@ fn lost(host: &Host, what: &str) -> Broken {
     Broken::new("4.4.2", format!("lost connection with {host} while {what}"))
 }
 
-async fn send(
-    stream: &mut (impl Stream + ?Sized),
-    host: &Host,
-    octets: &[u8],
-    limit: Duration,
-    what: &str,
-) -> Result<(), Broken> {
-    let sending = async {
-        stream.write_all(octets).await?;
-        stream.flush().await
-    };
-    match timeout(limit, sending).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(lost(host, what)),
-        Err(_) => Err(timed_out(host, what)),
-    }
-}
-
 fn timed_out(host: &Host, what: &str) -> Broken {
     Broken::new(
         "4.4.2",
         format!("conversation with {host} timed out while {what}"),
     )
-}
-
-async fn receive(
-    stream: &mut (impl Stream + ?Sized),
-    reader: &mut ReplyReader,
-    host: &Host,
-    limit: Duration,
-    what: &str,
-) -> Result<Reply, Broken> {
-    let receiving = async {
-        let mut chunk = [0; 4096];
-        loop {
-            match reader.next_reply() {
-                Ok(Some(reply)) => return Ok(reply),
-                Ok(None) => {}
-                Err(error) => {
-                    let text = format!("Protocol error: host {host}: {error} while {what}");
-                    return Err(Broken::new("4.5.0", text));
-                }
-            }
-            match stream.read(&mut chunk).await {
-                Ok(0) | Err(_) => return Err(lost(host, what)),
-                Ok(count) => reader.feed(chunk.get(..count).unwrap_or_default()),
-            }
-        }
-    };
-    timeout(limit, receiving)
-        .await
-        .unwrap_or_else(|_| Err(timed_out(host, what)))
 }
 
 /// Stored content as it goes over the wire: CRLF, dots doubled, long lines continued.
