@@ -335,7 +335,6 @@ impl Connection<'_> {
         let tls = self.stream.as_ref().and_then(Stream::description);
         let origin = Origin {
             client: self.client.ip(),
-            client_name: "unknown".to_owned(),
             tls,
         };
         match self.port.queue.begin(origin, envelope).await {
@@ -396,7 +395,6 @@ fn untaken_reply(untaken: &Untaken) -> Reply {
         }
         Untaken::Aliases(Unexpanded::TooDeep(_)) => Reply::new(451, "4.6.0 Alias expansion error"),
         Untaken::TooManyHops => Reply::new(554, "5.4.0 Error: too many hops"),
-        Untaken::TooBig => Reply::new(552, "5.3.4 Error: message file too big"),
     }
 }
 

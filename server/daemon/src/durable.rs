@@ -83,7 +83,6 @@ mod tests {
         };
         let origin = Origin {
             client: [127, 0, 0, 3].into(),
-            client_name: "unknown".to_owned(),
             tls: None,
         };
         let mut incoming = queue.begin(origin, &envelope).await.unwrap();

@@ -35,7 +35,7 @@ pub fn received(
     when: &Zoned,
 ) -> String {
     let helo = if envelope.helo.is_empty() {
-        &origin.client_name
+        "unknown"
     } else {
         &envelope.helo
     };
@@ -53,8 +53,8 @@ pub fn received(
         _ => format!(";\n\t{when}\n"),
     };
     format!(
-        "Received: from {helo} ({} [{client}])\n{tls}\tby {myhostname} ({mail_name}) with {} id {id}{recipient}",
-        origin.client_name, envelope.protocol,
+        "Received: from {helo} (unknown [{client}])\n{tls}\tby {myhostname} ({mail_name}) with {} id {id}{recipient}",
+        envelope.protocol,
     )
 }
 

@@ -56,8 +56,6 @@ const MEMORY_LIMIT: usize = 256 * 1024;
 pub struct Origin {
     /// The client's address.
     pub client: IpAddr,
-    /// The client's name, `unknown` where it was not looked up.
-    pub client_name: String,
     /// TLS version and cipher, for the Received header (postconf(5) smtpd_tls_received_header).
     pub tls: Option<String>,
 }
@@ -74,9 +72,6 @@ pub enum Untaken {
     /// Too many Received headers: 554 5.4.0 (postconf(5) hopcount_limit).
     #[error("too many hops")]
     TooManyHops,
-    /// The message outgrew message_size_limit.
-    #[error("message too big")]
-    TooBig,
 }
 
 /// What the queue and its deliveries need from the rest of the server.

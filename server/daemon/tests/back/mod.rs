@@ -195,11 +195,7 @@ pub async fn open(params: &Arc<Params>, surroundings: Surroundings) -> Queue {
 
 pub fn origin() -> Origin {
     let client: IpAddr = "127.0.0.3".parse().unwrap();
-    Origin {
-        client,
-        client_name: "unknown".to_owned(),
-        tls: None,
-    }
+    Origin { client, tls: None }
 }
 
 pub fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
