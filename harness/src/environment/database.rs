@@ -19,6 +19,10 @@ use self::mysql::{Account, Mysql};
 use super::template::Tables;
 use super::{EnvironmentError, names};
 
+/// How many connections a server of the run's own takes: one that forks for each session has some in
+/// every process, and Exim was once refused the 152nd.
+const CONNECTIONS: &str = "--max-connections=1000";
+
 /// `--database`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {

@@ -200,6 +200,7 @@ fn request(
             "--skip-name-resolve",
             "--innodb-flush-log-at-trx-commit=0",
             "--performance-schema=OFF",
+            super::CONNECTIONS,
         ])
         .with_host_config_modifier(bind)
         .with_startup_timeout(START_LIMIT);

@@ -235,6 +235,7 @@ impl Place {
                 "--bind-address=127.0.0.1",
                 "--skip-log-bin",
                 "--skip-name-resolve",
+                super::CONNECTIONS,
             ])
             .args([
                 "--innodb-flush-log-at-trx-commit=0",
