@@ -359,3 +359,37 @@ fn mail_goes_out_under_tls_where_both_sides_want_it(
     let mail = std::fs::read_to_string(mail).unwrap();
     assert_eq!(mail.contains("(TLSv1"), secured, "{mail}");
 }
+
+#[tokio::test]
+async fn mail_for_the_server_itself_is_a_loop() {
+    let here = "127.0.0.1:2599".parse().unwrap();
+    let more = "transport_maps = inline:{ ext.example=smtp:[127.0.0.1]:2599 }";
+    let surroundings = Surroundings {
+        listening: vec![here],
+        ..Surroundings::default()
+    };
+    let back = Back::start_in(tempfile::tempdir().unwrap(), more, surroundings).await;
+    back.send("sender@mydomain.com", &["x@ext.example"], MESSAGE)
+        .await
+        .unwrap();
+    let notice = back.wait_for("mydomain.com/sender", 1).await.remove(0);
+    assert!(notice.contains("Status: 5.4.6\n"), "{notice}");
+    assert!(notice.contains("mail for 127.0.0.1 loops back to myself"));
+}
+
+#[tokio::test]
+async fn a_host_that_closes_after_the_dot_is_tried_again_and_never_bounced() {
+    let sink = Sink::start(|line| (line != ".").then(|| friendly(line, "250 8BITMIME")));
+    let back = Back::start(&sink.transport()).await;
+    back.send("sender@mydomain.com", &["x@ext.example"], MESSAGE)
+        .await
+        .unwrap();
+    sink.session().await;
+    sink.session().await;
+    let listing = back.listing();
+    assert!(
+        listing.contains("message may be sent more than once"),
+        "{listing}"
+    );
+    assert!(back.mail("mydomain.com/sender").is_empty());
+}
