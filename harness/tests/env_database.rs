@@ -120,7 +120,7 @@ fn docker_that_is_demanded_and_not_there_is_said_at_once() {
         "{text}"
     );
     assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(30));
 }
 
 #[tokio::test]
