@@ -1,10 +1,11 @@
 //! The ledger: conservation of mail, checked at the end of every case without being asked for.
 //!
 //! It promises: a recipient that was answered 250 at the end of data is seen in exactly one of
-//! Maildir, next hop, bounce to the sender, or queue; what was refused is seen nowhere; nothing is
-//! twice in one place, and nothing is both delivered and bounced. What cannot be seen is said to
+//! Maildir, next hop, bounce to the sender, or queue, and its body is the one that was sent; what was
+//! refused is seen nowhere; nothing is twice in one place, and nothing is both delivered and bounced. What cannot be seen is said to
 //! be so.
 
+pub mod body;
 pub mod books;
 pub mod follow;
 pub mod sightings;
@@ -30,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(8);
 const POLL: Duration = Duration::from_millis(40);
 
 /// The ledger's clauses: id, references, claim.
-pub const CLAUSES: [(&str, &[&str], &str); 4] = [
+pub const CLAUSES: [(&str, &[&str], &str); 5] = [
     (
         "ledger.lost",
         &["rfc5321#6.1"],
@@ -50,6 +51,11 @@ pub const CLAUSES: [(&str, &[&str], &str); 4] = [
         "ledger.both",
         &["rfc5321#6.1"],
         "a message that was delivered is not reported as failed",
+    ),
+    (
+        "ledger.changed",
+        &["rfc5321#4.5.2"],
+        "a message arrives with the body that it was sent with",
     ),
 ];
 

@@ -11,6 +11,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 
 use crate::environment::manners::{Guard, Manners};
+use crate::ledger::body::Body;
 use crate::ledger::follow::{End, Recipient, Transaction};
 use crate::names::TOKEN_FIELD;
 use crate::scenario::{Entry, Span};
@@ -167,6 +168,7 @@ pub fn transaction(letter: &Letter, result: &Result<String, GaveUp>, span: Span)
         from: letter.from.clone(),
         recipients,
         token,
+        body: Body::sent(text(letter).as_bytes()),
         end,
         span,
     }
@@ -198,6 +200,7 @@ fn envelope(letter: &Letter) -> Result<Envelope, String> {
     Envelope::new(from, to).map_err(|error| error.to_string())
 }
 
+/// Its last line is without an end, for the library gives it one.
 fn text(letter: &Letter) -> String {
     let Letter {
         token, from, to, ..
@@ -205,7 +208,7 @@ fn text(letter: &Letter) -> String {
     let to: Vec<String> = to.iter().map(|address| format!("<{address}>")).collect();
     format!(
         "{TOKEN_FIELD}: {token}\r\nFrom: <{from}>\r\nTo: {}\r\nDate: {}\r\nMessage-ID: \
-         <{token}@{}>\r\nSubject: A message of an everyday client\r\n\r\nA line of text.\r\n",
+         <{token}@{}>\r\nSubject: A message of an everyday client\r\n\r\nA line of text.",
         to.join(", "),
         date(),
         letter.client,

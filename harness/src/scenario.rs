@@ -145,7 +145,7 @@ pub struct Step {
     pub kind: StepKind,
 }
 
-/// `sink DOMAIN any messages`
+/// `any messages`: whatever came
 pub const ANY: usize = usize::MAX;
 
 /// What a line can be.
@@ -225,7 +225,7 @@ pub enum StepKind {
     Maildir {
         /// Whose.
         address: Text,
-        /// How many of the case's messages.
+        /// How many of the case's messages; [`ANY`]: whatever came.
         count: usize,
         /// What holds of each.
         details: Vec<Detail>,

@@ -79,7 +79,7 @@ fn said() -> BTreeSet<String> {
 #[case("mailer ", &["accepted", "refused"])]
 #[case("S: ", &["closed", "nothing", "xyz", "4yz", "within", "alert", "order", "|"])]
 #[case("queue ", &["empty", "message"])]
-#[case("maildir ", &["empty", "empty-out", "throw-out", "message"])]
+#[case("maildir ", &["empty", "any", "empty-out", "throw-out", "message"])]
 #[case("maildir ", &["shut", "open", "put", "measured", "watched"])]
 #[case("$", words::NAMES)]
 #[case("$", words::FUNCTIONS)]

@@ -33,6 +33,8 @@ struct Faults {
     loses: bool,
     /// Delivered twice.
     doubles: bool,
+    /// Delivered without the last letter.
+    changes: bool,
     /// Content is delivered though the final reply is a refusal.
     keeps_refused: bool,
 }
@@ -137,6 +139,9 @@ async fn serve(stream: TcpStream, faults: Faults, root: PathBuf, sunk: Arc<Mutex
             };
             if (reply.starts_with('2') || faults.keeps_refused) && (canary || !faults.loses) {
                 let copies = if faults.doubles && !canary { 2 } else { 1 };
+                if faults.changes && !canary {
+                    content.truncate(content.len() - 2);
+                }
                 for _ in 0..copies {
                     deliver(&root, &sunk, &from, &to, &content);
                 }
@@ -307,7 +312,7 @@ async fn a_good_server_holds_everything_the_ledger_too() {
         outcome.clauses.iter().all(|one| one.seen == Seen::AsSaid),
         "{outcome:#?}"
     );
-    assert_eq!(outcome.clauses.len(), 3 + 4);
+    assert_eq!(outcome.clauses.len(), 3 + 5);
 }
 
 #[tokio::test]
@@ -497,6 +502,7 @@ async fn a_server_that_does_not_answer_is_a_hang() {
 #[rstest]
 #[case::lost(Faults { loses: true, ..Faults::default() }, "ledger.lost")]
 #[case::doubled(Faults { doubles: true, ..Faults::default() }, "ledger.doubled")]
+#[case::changed(Faults { changes: true, ..Faults::default() }, "ledger.changed")]
 #[case::refused(
     Faults { keeps_refused: true, replies: vec![("CONTENT", "554 no\r\n")], ..Faults::default() },
     "ledger.refused"

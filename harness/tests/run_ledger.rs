@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rstest::rstest;
+use vmailspec::ledger::body::Body;
 use vmailspec::ledger::books::{Books, Places, queue_id};
 use vmailspec::ledger::follow::{End, Recipient, Transaction};
 use vmailspec::ledger::sightings::{Place, Sighting};
@@ -43,6 +44,7 @@ fn to(addresses: &[(&str, u16)], end: End) -> Transaction {
         from: "friend@s.test".into(),
         recipients,
         token: Some("r-1-1".into()),
+        body: Body::sent(b"A: b\r\n\r\ntext\r\n"),
         end,
         span: Span::default(),
     }
@@ -63,6 +65,7 @@ fn seen(place: Place, original_to: Option<&str>) -> Sighting {
         place,
         original_to,
         delivered_to,
+        body: Body::arrived(b"A: b\n\ntext\n"),
     }
 }
 
@@ -241,6 +244,36 @@ fn delivered_and_reported_for_one_final_recipient_is_both() {
     assert_eq!(ids(&books), [""; 0]);
     books.sightings.push(bounce(ADDRESS, FORWARD));
     assert_eq!(ids(&books), ["ledger.both"]);
+}
+
+#[rstest]
+#[case::in_a_mailbox(mailbox(ADDRESS))]
+#[case::at_the_next_hop(sink(FOREIGN))]
+fn another_body_than_the_one_that_was_sent_is_changed(#[case] mut sighting: Sighting) {
+    let mut books = books();
+    let recipients = [(ADDRESS, 250), (FOREIGN, 250)];
+    books.transactions.push(to(&recipients, taken()));
+    books.sightings = vec![mailbox(ADDRESS), sink(FOREIGN)];
+    assert_eq!(ids(&books), [""; 0]);
+    books.sightings.retain(|other| *other != sighting);
+    sighting.body = Body::arrived(b"A: b\n\ntext \n");
+    books.sightings.push(sighting);
+    assert_eq!(ids(&books), ["ledger.changed"]);
+    // What was sent may be something that a server changes.
+    books.transactions[0].body = None;
+    assert_eq!(ids(&books), [""; 0]);
+}
+
+#[test]
+fn eight_bits_may_reach_a_next_hop_in_seven() {
+    let mut books = books();
+    books.transactions.push(to(&[(FOREIGN, 250)], taken()));
+    books.transactions[0].body = Body::sent("A: b\r\n\r\nköln\r\n".as_bytes());
+    books.sightings.push(sink(FOREIGN));
+    assert_eq!(ids(&books), [""; 0]);
+    books.transactions[0].recipients[0].address = ADDRESS.into();
+    books.sightings = vec![mailbox(ADDRESS)];
+    assert_eq!(ids(&books), ["ledger.changed"]);
 }
 
 #[test]

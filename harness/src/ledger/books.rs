@@ -131,6 +131,7 @@ impl Books {
                 findings.extend(doubled(transaction, &of_it));
             }
             findings.extend(both(transaction, &of_it));
+            findings.extend(changed(transaction, &of_it));
         }
         findings.extend(self.smuggled());
         findings
@@ -339,6 +340,32 @@ fn both(transaction: &Transaction, of_it: &[&Sighting]) -> Vec<Finding> {
             _ => None,
         })
         .collect()
+}
+
+/// Another body than the one that was sent. A next hop may be one for seven bits: what has eight is
+/// compared in Maildirs alone.
+fn changed(transaction: &Transaction, of_it: &[&Sighting]) -> Option<Finding> {
+    let sent = transaction.body.as_ref()?;
+    let compared = of_it.iter().filter(|seen| match seen.place {
+        Place::Maildir(_) => true,
+        Place::Sink(_) => sent.is_seven_bit(),
+        Place::Bounce { .. } => false,
+    });
+    compared.into_iter().find_map(|seen| {
+        let difference = match &seen.body {
+            Some(arrived) => sent.difference(arrived)?,
+            None => "no body below a header".to_owned(),
+        };
+        Some(Finding {
+            id: "ledger.changed",
+            span: transaction.span,
+            expected: "the body as it was sent".into(),
+            seen: format!("{}: {difference}", seen.place),
+            // It may still be being written.
+            may_pass: true,
+            kept: false,
+        })
+    })
 }
 
 /// The queue id in `250 2.0.0 Ok: queued as 4ABC`.

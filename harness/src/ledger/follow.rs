@@ -4,6 +4,7 @@
 //! It sees the octets that left and the replies that came, whatever wrote them, so that raw
 //! `bytes` are followed as `message` is. Every reply belongs to the oldest command without one.
 
+use super::body::{Body, unstuffed};
 use crate::names::{TOKEN_FIELD, token_of};
 use crate::scenario::Span;
 use crate::wire::Reply;
@@ -17,6 +18,8 @@ pub struct Transaction {
     pub recipients: Vec<Recipient>,
     /// The token in its header, where it has one.
     pub token: Option<String>,
+    /// Its body, where every server passes it on as it is.
+    pub body: Option<Body>,
     /// What became of it.
     pub end: End,
     /// The step that sent the end of it.
@@ -112,7 +115,7 @@ impl Follower {
                 } else {
                     End::Refused(text)
                 };
-                self.finish(&content, end);
+                self.finish(&unstuffed(&content), end);
                 self.mode = Mode::Command;
             }
         }
@@ -221,6 +224,7 @@ impl Follower {
             from: open.from,
             recipients: open.recipients,
             token: token_of(content),
+            body: Body::sent(content),
             end,
             span: self.span,
         });

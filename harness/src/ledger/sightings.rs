@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::body::Body;
 use super::follow::Transaction;
 use crate::driver::Stage;
 use crate::driver::canary::is_canary;
@@ -20,6 +21,8 @@ pub struct Sighting {
     pub original_to: Option<String>,
     /// Delivered-To.
     pub delivered_to: Option<String>,
+    /// Its body, unless it is a bounce.
+    pub body: Option<Body>,
 }
 
 /// Where a message can be.
@@ -134,6 +137,7 @@ fn read(content: &[u8], to: &str, place: &Place, into: &mut Vec<Sighting>) {
             place: place.clone(),
             original_to: field(content, "X-Original-To"),
             delivered_to: field(content, "Delivered-To"),
+            body: Body::arrived(content),
         });
         return;
     };
@@ -152,6 +156,7 @@ fn read(content: &[u8], to: &str, place: &Place, into: &mut Vec<Sighting>) {
             },
             original_to: original(fields),
             delivered_to: None,
+            body: None,
         });
     }
 }

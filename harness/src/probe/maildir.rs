@@ -6,18 +6,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep};
 
-use super::sink::{about, date, has, header, width};
+use super::sink::{about, date, has, header, line, width};
 use super::{Look, Stop, messages};
 use crate::driver::canary::{self, POLL};
 use crate::driver::{Miss, Stage};
 use crate::environment::Mail;
 use crate::names::token_of;
-use crate::scenario::Detail;
+use crate::scenario::{ANY, Detail};
 
 /// How long maildirsize may take to say what is there.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Exactly `count` messages of the case are in `new/`, with these details each.
+/// Exactly `count` messages of the case are in `new/` (or whatever came), with these details each.
 pub(crate) async fn check<S: Stage>(
     look: &Look<'_, S>,
     address: &str,
@@ -29,6 +29,12 @@ pub(crate) async fn check<S: Stage>(
         return Err(Stop::Environment(
             "the Maildirs of this target cannot be seen".into(),
         ));
+    }
+    if count == ANY {
+        // What has not come before a canary on the same way does not come.
+        let canary = canary::to_maildir(look.stage, look.from, look.tokens, look.journal).await;
+        canary.map_err(|why| Stop::Environment(format!("absence cannot be shown: {why}")))?;
+        return all_details(look, address, details).await;
     }
     let mut deadline = look.deadline(within);
     let mut times = 0;
@@ -128,11 +134,11 @@ async fn all_details<S: Stage>(
         return Ok(());
     }
     for mail in ours(look, address).await? {
-        let mut line = 0;
+        let mut lines = 0;
         for detail in details {
-            let nth = line;
+            let nth = lines;
             if detail.word == "first" {
-                line += 1;
+                lines += 1;
             }
             one(look, address, &mail, detail, nth).map_err(|(expected, seen)| {
                 let miss = Miss::new(detail.span, expected, seen);
@@ -166,6 +172,7 @@ fn one<S: Stage>(
     };
     match word {
         "has" | "lacks" => has(&mail.content, word, &text),
+        "line" => line(&mail.content, &text),
         "header" => header(&mail.content, &text),
         "width" => width(&mail.content, &text),
         "date" => date(&mail.content, &text),

@@ -11,6 +11,7 @@ use crate::driver::canary::{self, POLL};
 use crate::driver::{Miss, Stage};
 use crate::environment::Sunk;
 use crate::names::{field, fields, token_of};
+use crate::scenario::text::unescape;
 use crate::scenario::{ANY, Detail};
 
 /// Exactly `count` messages of the case for recipients in `domain` (or whatever came), with these
@@ -178,6 +179,7 @@ fn one<S: Stage>(look: &Look<'_, S>, sunk: &Sunk, detail: &Detail) -> Result<(),
                 Miss::new(detail.span, "no CR and no LF alone", seen).harmful(),
             ))
         }
+        "line" => line(&sunk.content, &text).map_err(|(expected, seen)| miss(expected, seen)),
         "width" => width(&sunk.content, &text).map_err(|(expected, seen)| miss(expected, seen)),
         "parameter" | "noparameter" => {
             let words = sunk.parameters.iter().flat_map(|all| all.split(' '));
@@ -223,6 +225,16 @@ pub(crate) fn width(content: &[u8], text: &str) -> Result<(), Difference> {
     let (long, line) = (longest.len(), String::from_utf8_lossy(longest));
     let expected = format!("no line of more than {text} octets");
     Err((expected, format!("one of {long}: {line}")))
+}
+
+/// `line TEXT`: one line is exactly this, its end not counted.
+pub(crate) fn line(content: &[u8], text: &str) -> Result<(), Difference> {
+    let wanted = unescape(text).unwrap_or_default();
+    let mut lines = content.split(|&octet| octet == b'\n');
+    if lines.any(|line| line.strip_suffix(b"\r").unwrap_or(line) == wanted) {
+        return Ok(());
+    }
+    Err((format!("a message with the line {text}"), about(content)))
 }
 
 /// `header NAME: TEXT`: a field of this name has this value, or holds it.

@@ -169,7 +169,7 @@ impl Layout {
         }
         match word.text {
             // To the letter from the word on: octets, text and statements.
-            "C:" | "has" | "lacks" | "says" | "first" | "header" | "path" | "name" | "status"
+            "C:" | "has" | "lacks" | "says" | "first" | "last" | "header" | "path" | "name" | "status"
             | "part" | "maildirsize" | "from" | "to" | "sql" | "parameter" | "noparameter" => {
                 format!("{} {}", word.text, rest.text)
             }

@@ -90,6 +90,7 @@ pub const MAILER_DETAILS: &[&str] = &["from", "to"];
 pub const MAILDIR_DETAILS: &[&str] = &[
     "has",
     "lacks",
+    "line",
     "first",
     "header",
     "date",
@@ -116,6 +117,7 @@ pub const SINK_DETAILS: &[&str] = &[
     "to",
     "has",
     "lacks",
+    "line",
     "header",
     "date",
     "status",

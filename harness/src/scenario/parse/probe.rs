@@ -15,7 +15,7 @@ const SINK_WORDS: &[&str] = &["answers", "heard", "refuses", "accepts"];
 const NO_REPLIES: &[&str] = &["closes", "hangs"];
 
 impl<'a> Parser<'a> {
-    /// `maildir ADDRESS empty | N messages`, and what its owner does there
+    /// `maildir ADDRESS empty | N messages | any messages`, and what its owner does there
     pub(super) fn maildir(
         &mut self,
         node: &Node<'a>,
@@ -51,7 +51,7 @@ impl<'a> Parser<'a> {
             return Some(StepKind::Mailbox(owner, action));
         }
         let (rest, within) = self.within(rest);
-        let count = self.count(address, rest);
+        let count = self.count_or_any(address, rest);
         let details = self.details_of(node, count, "maildir", MAILDIR_DETAILS);
         let within = within.and_then(|(_, time)| time);
         Some(StepKind::Maildir {
@@ -83,7 +83,7 @@ impl<'a> Parser<'a> {
         ))
     }
 
-    /// `sink DOMAIN empty | N messages`, `sink heard …`, `sink answers …`, `sink refuses`, `sink accepts`
+    /// `sink DOMAIN empty | N messages | any messages`, `sink heard …`, `sink answers …`, `sink refuses`, `sink accepts`
     pub(super) fn sink(
         &mut self,
         node: &Node<'a>,
@@ -116,12 +116,7 @@ impl<'a> Parser<'a> {
         }
         let domain = self.text(first, Scope::Step);
         let (rest, within) = self.within(rest);
-        let words: Vec<&str> = rest.words().iter().map(|word| word.text).collect();
-        let count = if words == ["any", "messages"] {
-            Some(ANY)
-        } else {
-            self.count(first, rest)
-        };
+        let count = self.count_or_any(first, rest);
         let details = self.details_of(node, count, "sink", SINK_DETAILS);
         let within = within.and_then(|(_, time)| time);
         Some(StepKind::Sink {
@@ -281,6 +276,16 @@ impl<'a> Parser<'a> {
             self.report(piece.span(), What::BadNumber { text, expected });
         }
         number
+    }
+
+    /// `empty`, `N message(s)` or `any messages`
+    fn count_or_any(&mut self, after: Piece<'a>, rest: Piece<'a>) -> Option<usize> {
+        let words = rest.words();
+        let any = words.iter().map(|word| word.text).eq(["any", "messages"]);
+        if any {
+            return Some(ANY);
+        }
+        self.count(after, rest)
     }
 
     /// `empty` or `N message(s)`
