@@ -128,9 +128,13 @@ fn is_crypt(hash: &str) -> bool {
     des || PREFIXES.iter().any(|prefix| hash.starts_with(prefix))
 }
 
+/// crypt(3) takes phrases shorter than this (CRYPT_MAX_PASSPHRASE_SIZE), and rightly: the work of
+/// `$5$` and `$6$` grows with their length.
+const PHRASE_LIMIT: usize = 512;
+
 /// crypt(3).
 fn verify(password: &str, hash: &str) -> bool {
-    if !is_crypt(hash) || password.contains('\0') {
+    if !is_crypt(hash) || password.contains('\0') || password.len() >= PHRASE_LIMIT {
         return false;
     }
     if let Some(rest) = hash.strip_prefix("$y$") {

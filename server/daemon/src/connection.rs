@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use vmaild_protocol::{Action, Ask, Envelope, Reply, ReversePath, Session, Settin
 
 use crate::aliases::Unexpanded;
 use crate::auth::{Passwords, Verdict};
+use crate::config::params::TlsLevel;
 use crate::config::{Params, Service};
 use crate::log;
 use crate::policy::Client;
@@ -51,6 +53,7 @@ impl Port {
     /// What the protocol has to know.
     fn settings(&self) -> Settings {
         let params = self.params();
+        let tls_required = params.smtpd_tls_security_level == TlsLevel::Encrypt;
         let offered = params.wants_tls() && self.tls.is_some();
         // PLAIN and LOGIN are all there is, so without plaintext there is no AUTH.
         let allows_plaintext = |options: &str| !options.contains("noplaintext");
@@ -71,7 +74,8 @@ impl Port {
             auth_equals: params.broken_sasl_auth_clients,
             auth_needs_tls: params.smtpd_tls_auth_only
                 || !allows_plaintext(&params.smtpd_sasl_security_options)
-                || params.smtpd_tls_security_level == crate::config::params::TlsLevel::Encrypt,
+                || tls_required,
+            tls_required,
             helo_required: params.smtpd_helo_required,
         }
     }
@@ -85,7 +89,7 @@ pub async fn serve(
     down: watch::Receiver<bool>,
 ) {
     let name = format!("unknown[{}]", client.ip());
-    log::line("smtpd", &format!("connect from {name}"));
+    log!("smtpd", "connect from {name}");
     // A reply is small and its reader waits for it.
     let _ = plain.set_nodelay(true);
     let params = port.params();
@@ -99,7 +103,7 @@ pub async fn serve(
     };
     let mut tally = Tally::default();
     match stream {
-        Err(error) => log::line("smtpd", &format!("SSL_accept error from {name}: {error}")),
+        Err(error) => log!("smtpd", "SSL_accept error from {name}: {error}"),
         Ok(stream) => {
             let session = Session::new(port.settings());
             let mut connection = Connection {
@@ -114,12 +118,12 @@ pub async fn serve(
                 down,
             };
             if let Err(error) = tables::remembering(connection.run()).await {
-                log::line("smtpd", &format!("lost connection with {name}: {error}"));
+                log!("smtpd", "lost connection with {name}: {error}");
             }
             tally = connection.tally;
         }
     }
-    log::line("smtpd", &format!("disconnect from {name}{tally}"));
+    log!("smtpd", "disconnect from {name}{tally}");
 }
 
 async fn handshake(acceptor: &Acceptor, plain: TcpStream, limit: Duration) -> io::Result<Stream> {
@@ -157,7 +161,7 @@ impl Connection<'_> {
         let limit = self.port.params().smtpd_timeout;
         loop {
             while let Some(action) = self.session.poll() {
-                if self.act(action).await?.is_closed() {
+                if self.act(action).await?.is_break() {
                     return Ok(());
                 }
             }
@@ -165,10 +169,10 @@ impl Connection<'_> {
             let Some(stream) = &mut self.stream else {
                 return Ok(());
             };
-            let going_down = *self.down.borrow();
+            // Whether it is said now or was said while the session was busy.
             let read = tokio::select! {
                 read = timeout(limit, stream.read(&mut input)) => read,
-                _ = self.down.changed(), if !going_down => {
+                _ = self.down.wait_for(|down| *down) => {
                     self.session.shut_down();
                     continue;
                 }
@@ -178,17 +182,15 @@ impl Connection<'_> {
                 Ok(Ok(count)) => self.session.feed(input.get(..count).unwrap_or_default()),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {
-                    log::line(
-                        "smtpd",
-                        &format!("timeout after {limit:?} from {}", self.name),
-                    );
+                    log!("smtpd", "timeout after {limit:?} from {}", self.name);
                     self.session.timed_out();
                 }
             }
         }
     }
 
-    async fn act(&mut self, action: Action) -> io::Result<Next> {
+    /// Does it; `Break` where the connection has ended.
+    async fn act(&mut self, action: Action) -> io::Result<ControlFlow<()>> {
         match action {
             Action::Send(octets) => {
                 self.tally.replied(&octets);
@@ -224,7 +226,7 @@ impl Connection<'_> {
                         // What was learned in clear is forgotten (RFC 3207 §4.2), a login as well.
                         self.tally.user = None;
                     }
-                    _ => return Ok(Next::Closed),
+                    _ => return Ok(ControlFlow::Break(())),
                 }
             }
             Action::Close => {
@@ -233,10 +235,10 @@ impl Connection<'_> {
                     // Under TLS this also says close_notify.
                     let _ = timeout(Duration::from_secs(5), stream.shutdown()).await;
                 }
-                return Ok(Next::Closed);
+                return Ok(ControlFlow::Break(()));
             }
         }
-        Ok(Next::Goes)
+        Ok(ControlFlow::Continue(()))
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -257,21 +259,18 @@ impl Connection<'_> {
 
     async fn answer(&mut self, ask: Ask) -> Reply {
         let params = self.port.params();
-        let policy = |tls: bool, user: Option<&String>| Client {
+        let client = |user: &Option<String>| Client {
             params,
             ip: self.client.ip(),
-            tls,
             authenticated: user.is_some(),
         };
-        let of = |envelope: &Envelope| policy(envelope.tls, envelope.user.as_ref());
-        let secure = matches!(self.stream, Some(Stream::Tls(_)));
         if !matches!(ask, Ask::Begin(_) | Ask::Store(_)) {
             tables::forget();
         }
         match ask {
             Ask::Sender(envelope) => {
                 let reply = match self.port.queue.room(envelope.size.unwrap_or(0)) {
-                    Ok(()) => of(&envelope).sender(),
+                    Ok(()) => Reply::new(250, "2.1.0 Ok"), // Restrictions wait for RCPT.
                     Err(untaken) => self.refused("MAIL", &untaken, &envelope),
                 };
                 self.tally.mail.count(reply)
@@ -280,17 +279,18 @@ impl Connection<'_> {
                 recipient,
                 envelope,
             } => {
-                let reply = of(&envelope).recipient(&recipient.mailbox, &envelope).await;
+                let client = client(&envelope.user);
+                let reply = client.recipient(&recipient.mailbox, &envelope).await;
                 self.tally.rcpt.count(reply)
             }
-            Ask::Verify(mailbox) => {
-                policy(secure, self.tally.user.as_ref())
-                    .verify(&mailbox)
-                    .await
-            }
-            Ask::Etrn(domain) => policy(secure, self.tally.user.as_ref()).etrn(&domain),
-            Ask::Password { user, password } => {
-                let reply = self.password(&user, password).await;
+            Ask::Verify(mailbox) => client(&self.tally.user).verify(&mailbox).await,
+            Ask::Etrn(domain) => client(&self.tally.user).etrn(&domain),
+            Ask::Password {
+                mechanism,
+                user,
+                password,
+            } => {
+                let reply = self.password(mechanism, &user, password).await;
                 if reply.is_success() {
                     self.tally.user = Some(user);
                 }
@@ -304,7 +304,7 @@ impl Connection<'_> {
         }
     }
 
-    async fn password(&self, user: &str, password: String) -> Reply {
+    async fn password(&self, mechanism: &str, user: &str, password: String) -> Reply {
         let params = self.port.params();
         let Some(table) = &self.port.service.passwords else {
             return Verdict::Failed.reply();
@@ -320,12 +320,10 @@ impl Connection<'_> {
             } else {
                 "no answer from the database"
             };
-            log::line(
+            log!(
                 "smtpd",
-                &format!(
-                    "warning: {}: SASL authentication failed: {what}, sasl_username={user}",
-                    self.name
-                ),
+                "warning: {}: SASL {mechanism} authentication failed: {what}, sasl_username={user}",
+                self.name
             );
         }
         verdict.reply()
@@ -344,10 +342,7 @@ impl Connection<'_> {
                     .as_ref()
                     .map(|user| format!(", sasl_username={user}"))
                     .unwrap_or_default();
-                log::line(
-                    "smtpd",
-                    &format!("{}: client={}{user}", incoming.id(), self.name),
-                );
+                log!("smtpd", "{}: client={}{user}", incoming.id(), self.name);
                 self.message = Message::Incoming(incoming);
                 Reply::new(354, "End data with <CR><LF>.<CR><LF>")
             }
@@ -375,12 +370,10 @@ impl Connection<'_> {
         };
         let text = reply.lines.first().map_or("", String::as_str);
         let code = reply.code;
-        log::line(
+        log!(
             "smtpd",
-            &format!(
-                "reject: {at} from {}: {code} {text} ({untaken}); from=<{from}>",
-                self.name
-            ),
+            "NOQUEUE: reject: {at} from {}: {code} {text} ({untaken}); from=<{from}>",
+            self.name
         );
         reply
     }
@@ -395,19 +388,6 @@ fn untaken_reply(untaken: &Untaken) -> Reply {
         }
         Untaken::Aliases(Unexpanded::TooDeep(_)) => Reply::new(451, "4.6.0 Alias expansion error"),
         Untaken::TooManyHops => Reply::new(554, "5.4.0 Error: too many hops"),
-    }
-}
-
-/// Whether the connection goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    Goes,
-    Closed,
-}
-
-impl Next {
-    fn is_closed(self) -> bool {
-        self == Self::Closed
     }
 }
 

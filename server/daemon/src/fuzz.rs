@@ -55,6 +55,7 @@ fn settings() -> Settings {
         auth: true,
         auth_equals: true,
         auth_needs_tls: false,
+        tls_required: false,
         helo_required: false,
     }
 }
@@ -207,7 +208,7 @@ pub fn command(octets: &[u8]) {
         let again = format!("{size}{}", if last { " last" } else { "" });
         assert_eq!(command::bdat(&again), Some((size, last)));
     }
-    if let sasl::Step::Credentials { user, password } = sasl::begin(arguments) {
+    if let sasl::Step::Credentials { user, password, .. } = sasl::begin(arguments) {
         assert!(!user.is_empty() && !password.is_empty() && !(user + &password).contains('\0'));
     }
 }

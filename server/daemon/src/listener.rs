@@ -1,6 +1,6 @@
 //! Ports: bound before privileges are given up, then served until the server goes down.
 //!
-//! A client outside mynetworks may have smtpd_client_connection_count_limit connections, and all
+//! A client outside mynetworks may have smtpd_client_connection_count_limit connections to a service, and all
 //! clients together vmaild_session_limit; one more hears 421. When the process has no file
 //! descriptors left, connections wait in the kernel until it has.
 
@@ -72,30 +72,38 @@ pub fn bind(service: &Service) -> Result<Vec<Bound>, String> {
 /// How many connections there are.
 #[derive(Debug, Default)]
 pub struct Crowd {
-    counts: Mutex<HashMap<IpAddr, usize>>,
+    counts: Mutex<HashMap<Client, usize>>,
 }
+
+/// A client of one service: its limit counts for each by itself, as Postfix counts.
+type Client = (String, IpAddr);
 
 /// One connection's place; given back when dropped.
 struct Seat {
     crowd: Arc<Crowd>,
-    ip: IpAddr,
+    client: Client,
 }
 
 impl Crowd {
     /// `None` where the client has `per_client` connections, or all have `in_all`.
-    fn enter(self: &Arc<Self>, ip: IpAddr, per_client: usize, in_all: usize) -> Result<Seat, Full> {
+    fn enter(
+        self: &Arc<Self>,
+        client: Client,
+        per_client: usize,
+        in_all: usize,
+    ) -> Result<Seat, Full> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.values().sum::<usize>() >= in_all {
             return Err(Full::All);
         }
-        let count = counts.entry(ip).or_default();
+        let count = counts.entry(client.clone()).or_default();
         if *count >= per_client {
             return Err(Full::Client);
         }
         *count += 1;
         Ok(Seat {
             crowd: Arc::clone(self),
-            ip,
+            client,
         })
     }
 }
@@ -112,10 +120,10 @@ impl Drop for Seat {
             .counts
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.ip) {
+        if let Some(count) = counts.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.ip);
+                counts.remove(&self.client);
             }
         }
     }
@@ -175,7 +183,7 @@ async fn admit(
     } else {
         usize::MAX
     };
-    let text = match crowd.enter(ip, per_client, params.vmaild_session_limit) {
+    let text = match crowd.enter((port.service.name.clone(), ip), per_client, params.vmaild_session_limit) {
         Ok(_seat) => return connection::serve(port, stream, client, down).await,
         Err(Full::Client) => format!(
             "421 4.7.0 {} Error: too many connections from {ip}\r\n",

@@ -9,6 +9,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -24,6 +25,8 @@ const WAITING_LINES: usize = 16_384;
 static WRITER: OnceLock<SyncSender<Entry>> = OnceLock::new();
 /// Not asked of the kernel for each line.
 static PID: LazyLock<u32> = LazyLock::new(std::process::id);
+/// Lines for which there was no room.
+static DROPPED: AtomicUsize = AtomicUsize::new(0);
 static TARGET: Mutex<Target> = Mutex::new(Target::Stderr);
 
 enum Target {
@@ -53,7 +56,11 @@ pub fn line(program: &str, text: &str) {
     let line = format!("postfix/{program}[{}]: {text}\n", *PID);
     match WRITER.get() {
         // A full channel means that the target does not keep up; mail goes on without the line.
-        Some(writer) => drop(writer.try_send(Entry::Line(line))),
+        Some(writer) => {
+            if writer.try_send(Entry::Line(line)).is_err() {
+                DROPPED.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         None => write(&[line]),
     }
 }
@@ -130,19 +137,33 @@ fn pump(receiver: &Receiver<Entry>) {
                     write(&lines);
                     lines.clear();
                     let mut target = TARGET.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Target::File(file, path) = &mut *target
-                        && let Ok(fresh) = append(path)
-                    {
-                        *file = fresh;
+                    if let Target::File(file, path) = &mut *target {
+                        match append(path) {
+                            Ok(fresh) => *file = fresh,
+                            // What root made, the server's own user may not be able to make again.
+                            Err(error) => lines.push(warning(&format!(
+                                "maillog_file {}: {error}: going on in the old file",
+                                path.display()
+                            ))),
+                        }
                     }
                 }
             }
+        }
+        match DROPPED.swap(0, Ordering::Relaxed) {
+            0 => {}
+            count => lines.push(warning(&format!("the log did not keep up: {count} lines dropped"))),
         }
         write(&lines);
         for sender in done {
             let _ = sender.send(());
         }
     }
+}
+
+/// A line about the log itself.
+fn warning(text: &str) -> String {
+    format!("postfix/postlogd[{}]: warning: {text}\n", *PID)
 }
 
 fn write(lines: &[String]) {

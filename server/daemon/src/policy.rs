@@ -12,7 +12,6 @@ use std::net::IpAddr;
 use vmaild_protocol::{Envelope, Mailbox, Reply, ReversePath};
 
 use crate::config::Params;
-use crate::config::params::TlsLevel;
 use crate::log;
 use crate::tables::Failed;
 use resolve::Route;
@@ -25,8 +24,6 @@ pub struct Client<'a> {
     pub params: &'a Params,
     /// The client's address.
     pub ip: IpAddr,
-    /// TLS runs.
-    pub tls: bool,
     /// The client has authenticated.
     pub authenticated: bool,
 }
@@ -44,20 +41,6 @@ enum Subject<'a> {
 }
 
 impl Client<'_> {
-    /// May this sender send? Restrictions wait for RCPT; only TLS that is demanded counts here.
-    pub fn sender(&self) -> Reply {
-        match self.needs_tls() {
-            Some(reply) => reply,
-            None => Reply::new(250, "2.1.0 Ok"),
-        }
-    }
-
-    /// `None`, or the refusal of a port that takes nothing in clear (RFC 3207 §4).
-    fn needs_tls(&self) -> Option<Reply> {
-        let demanded = self.params.smtpd_tls_security_level == TlsLevel::Encrypt && !self.tls;
-        demanded.then(|| Reply::new(530, "5.7.0 Must issue a STARTTLS command first"))
-    }
-
     /// May mail for this recipient come?
     pub async fn recipient(&self, recipient: &Mailbox, envelope: &Envelope) -> Reply {
         let sender = &envelope.reverse_path;
@@ -79,9 +62,6 @@ impl Client<'_> {
 
     /// VRFY: 252 for what RCPT would take (RFC 5321 §3.5.3).
     pub async fn verify(&self, recipient: &Mailbox) -> Reply {
-        if let Some(reply) = self.needs_tls() {
-            return reply;
-        }
         match self.check(recipient, "", None).await {
             Ok(()) => Reply::new(252, format!("2.0.0 {}", shown(recipient))),
             Err(reply) => {

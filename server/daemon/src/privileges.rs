@@ -23,11 +23,12 @@ pub(crate) fn give_up(params: &Params) -> Result<(), String> {
     if !geteuid().is_root() {
         return Ok(());
     }
-    let id = |maps: &crate::tables::Maps| maps.fixed().and_then(|text| text.parse::<u32>().ok());
+    let number = |text: &str| text.parse::<u32>().ok().filter(|&id| id > 0);
+    let id = |maps: &crate::tables::Maps| maps.fixed().and_then(number);
     let (Some(uid), Some(gid)) = (id(&params.virtual_uid_maps), id(&params.virtual_gid_maps))
     else {
         return Err(
-            "started by root: expected static:NUMBER in virtual_uid_maps and virtual_gid_maps, \
+            "started by root: expected static:NUMBER above 0 in virtual_uid_maps and virtual_gid_maps, \
              whose user vmaild becomes"
                 .to_owned(),
         );

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use vmaild_protocol::address::folded;
+
 use crate::log;
 
 /// What was asked for a recipient need not be asked again for so long.
@@ -248,7 +250,7 @@ pub fn split_extension(local: &str, delimiter: Option<char>) -> Option<(&str, &s
 /// The key as tables are asked, or `None` where no row can be meant.
 fn fold(key: &str) -> Option<String> {
     let sound = !key.is_empty() && key.trim() == key && !key.contains(char::is_control);
-    sound.then(|| key.to_lowercase())
+    sound.then(|| folded(key))
 }
 
 fn holds_something(table: &str, key: &str, value: &str) -> bool {

@@ -52,10 +52,10 @@ impl Mailbox {
     /// in lower case (all of Unicode, not only ASCII). An unqualified mailbox gives
     /// its local part alone. The key is for looking up, not for sending: `"a b"@c` gives `a b@c`.
     pub fn key(&self) -> String {
-        let mut key = self.local.to_lowercase();
+        let mut key = folded(&self.local);
         if !self.domain.is_empty() {
             key.push('@');
-            key.push_str(&self.domain.to_lowercase());
+            key.push_str(&folded(&self.domain));
         }
         key
     }
@@ -69,6 +69,21 @@ impl Mailbox {
     pub fn is_ascii(&self) -> bool {
         self.local.is_ascii() && self.domain.is_ascii()
     }
+}
+
+/// In lower case, for looking up. What is not ASCII does not become ASCII by it: the sign for kelvin
+/// is no k, and who is named with it is somebody else.
+pub fn folded(text: &str) -> String {
+    let mut folded = String::with_capacity(text.len());
+    for letter in text.chars() {
+        let mut lower = letter.to_lowercase();
+        if !letter.is_ascii() && lower.any(|letter| letter.is_ascii()) {
+            folded.push(letter);
+        } else {
+            folded.extend(letter.to_lowercase());
+        }
+    }
+    folded
 }
 
 /// A mailbox as it stands in a command, a table row or a configuration file, with or without

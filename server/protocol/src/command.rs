@@ -198,7 +198,7 @@ pub fn rcpt(arguments: &str, smtputf8: bool) -> Result<Recipient, Reply> {
                 .notify
                 .replace(notify(value).ok_or_else(bad)?)
                 .is_none(),
-            ("ORCPT", Some(value)) if is_orcpt(value) => {
+            ("ORCPT", Some(value)) if is_orcpt(value, smtputf8) => {
                 recipient.orcpt.replace(value.into()).is_none()
             }
             ("ORCPT", Some(_)) => false,
@@ -306,11 +306,14 @@ fn notify(value: &str) -> Option<Notify> {
     Some(notify)
 }
 
-/// An address type and xtext (RFC 3461 §4.2).
-fn is_orcpt(value: &str) -> bool {
+/// An address type and xtext (RFC 3461 §4.2); of the type utf-8, letters beyond ASCII too, where
+/// MAIL said SMTPUTF8 (RFC 6533 §3).
+fn is_orcpt(value: &str, smtputf8: bool) -> bool {
     value.split_once(';').is_some_and(|(kind, address)| {
         let letter = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-';
-        !kind.is_empty() && kind.bytes().all(letter) && xtext::decode(address).is_some()
+        let as_it_is = smtputf8 && kind.eq_ignore_ascii_case("utf-8");
+        let encoded = address.replace(|c: char| as_it_is && !c.is_ascii() && !c.is_control(), "");
+        !kind.is_empty() && kind.bytes().all(letter) && xtext::decode(&encoded).is_some()
     })
 }
 

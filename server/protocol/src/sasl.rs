@@ -34,6 +34,8 @@ pub enum Step {
     Challenge(Exchange, Reply),
     /// Ask whether this is right.
     Credentials {
+        /// PLAIN or LOGIN.
+        mechanism: &'static str,
         /// The user name.
         user: String,
         /// The password.
@@ -103,7 +105,7 @@ impl Exchange {
         match self {
             Self::Plain => plain(&octets),
             Self::LoginUser => Self::LoginPassword { user: octets }.challenge(),
-            Self::LoginPassword { user } => credentials(&user, &octets),
+            Self::LoginPassword { user } => credentials("LOGIN", &user, &octets),
         }
     }
 }
@@ -115,19 +117,23 @@ fn plain(message: &[u8]) -> Step {
         (Some(identity), Some(user), Some(password), None)
             if identity.is_empty() || identity == user =>
         {
-            credentials(user, password)
+            credentials("PLAIN", user, password)
         }
         _ => denied(),
     }
 }
 
-fn credentials(user: &[u8], password: &[u8]) -> Step {
+fn credentials(mechanism: &'static str, user: &[u8], password: &[u8]) -> Step {
     let text = |octets: &[u8]| {
         let text = core::str::from_utf8(octets).ok()?;
         (!text.is_empty() && !text.contains('\0')).then(|| String::from(text))
     };
     match (text(user), text(password)) {
-        (Some(user), Some(password)) => Step::Credentials { user, password },
+        (Some(user), Some(password)) => Step::Credentials {
+            mechanism,
+            user,
+            password,
+        },
         _ => denied(),
     }
 }

@@ -71,6 +71,8 @@ pub struct Settings {
     pub auth_equals: bool,
     /// postconf(5) smtpd_tls_auth_only: no AUTH before TLS.
     pub auth_needs_tls: bool,
+    /// postconf(5) smtpd_tls_security_level = encrypt.
+    pub tls_required: bool,
     /// postconf(5) smtpd_helo_required.
     pub helo_required: bool,
 }
@@ -120,6 +122,8 @@ pub enum Ask {
     Etrn(String),
     /// Is this the user's password? 235 makes the client authenticated as `user`.
     Password {
+        /// PLAIN or LOGIN.
+        mechanism: &'static str,
         /// The user name as sent, UTF-8.
         user: String,
         /// The password as sent, UTF-8.

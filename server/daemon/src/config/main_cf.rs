@@ -192,11 +192,18 @@ impl Expansion<'_> {
             ));
         }
         let value = self.named(name, depth)?;
+        let condition = condition.trim_start();
         let chosen = match condition.chars().next() {
             None => return Ok(value),
             Some('?') => {
                 let (then, behind) = alternative(&condition[1..])?;
-                let otherwise = behind.strip_prefix(':').map(alternative).transpose()?;
+                let otherwise = match behind.strip_prefix(':') {
+                    Some(text) => Some(alternative(text)?),
+                    None if behind.is_empty() => None,
+                    None => {
+                        return Err(format!("${{{inside}}} has {behind:?} where : was expected"));
+                    }
+                };
                 if value.is_empty() {
                     otherwise.map_or("", |(text, _)| text)
                 } else {
@@ -217,9 +224,10 @@ impl Expansion<'_> {
 
 /// `{text}` and what follows it, or all of it.
 fn alternative(text: &str) -> Result<(&str, &str), String> {
-    if text.starts_with('{') {
-        let (inside, behind) = bracketed(text, '{')?;
-        return Ok((inside.trim(), behind));
+    let braces = text.trim_start();
+    if braces.starts_with('{') {
+        let (inside, behind) = bracketed(braces, '{')?;
+        return Ok((inside.trim(), behind.trim_start()));
     }
     Ok((text, ""))
 }

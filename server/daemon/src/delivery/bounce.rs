@@ -385,6 +385,10 @@ fn address(mailbox: &Mailbox) -> String {
 /// ORCPT= decoded (RFC 3461 §4.2).
 fn original_recipient(orcpt: &str) -> Option<String> {
     let (kind, address) = orcpt.split_once(';')?;
+    if !address.is_ascii() {
+        // utf-8, and as it is already (RFC 6533 §3).
+        return Some(orcpt.to_owned());
+    }
     Some(format!("{kind};{}", xtext::decode(address)?))
 }
 

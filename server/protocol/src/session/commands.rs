@@ -79,6 +79,15 @@ fn obey(command: Command<'_>, stage: Stage, input: &mut Input, link: &mut Link) 
     ) {
         link.count_junk();
     }
+    // Every command but these waits (RFC 3207 §4); of BDAT the octets have to be passed over first.
+    let goes_in_clear = matches!(
+        verb,
+        Verb::Ehlo | Verb::Helo | Verb::Noop | Verb::Quit | Verb::StartTls | Verb::Bdat
+    );
+    if link.settings.tls_required && !link.tls && !goes_in_clear {
+        let reply = Reply::new(530, "5.7.0 Must issue a STARTTLS command first");
+        return refuse(&reply, stage, link);
+    }
     if link.needs_hello() && matches!(verb, Verb::Mail | Verb::Vrfy | Verb::Etrn | Verb::Auth) {
         return out_of_sequence("send HELO/EHLO first", stage, link);
     }
@@ -234,6 +243,10 @@ fn bdat(arguments: &str, stage: Stage, link: &mut Link) -> State {
         let reply = Reply::new(521, "5.5.4 Syntax: BDAT count [LAST]");
         return State::Ready(stage).end(Some(reply), link);
     };
+    if size == 0 && !last {
+        // It brings nothing, and may come as often as NOOP.
+        link.count_junk();
+    }
     let (reply, then) = match stage {
         Stage::Open(transaction) if !transaction.envelope.recipients.is_empty() => {
             let question = Ask::Begin(transaction.envelope.clone());
@@ -293,8 +306,13 @@ pub(super) fn authenticate(step: Step, link: &mut Link) -> State {
             link.send(&challenge);
             State::Sasl(exchange)
         }
-        Step::Credentials { user, password } => ask(
+        Step::Credentials {
+            mechanism,
+            user,
+            password,
+        } => ask(
             Ask::Password {
+                mechanism,
                 user: user.clone(),
                 password,
             },

@@ -25,6 +25,7 @@ pub(crate) fn settings() -> Settings {
         auth: true,
         auth_equals: true,
         auth_needs_tls: false,
+        tls_required: false,
         helo_required: false,
     }
 }
