@@ -22,7 +22,7 @@ use crate::plan::Case;
 use crate::scenario::{Clause, Level, Span, Step, StepKind, TargetAction};
 use crate::verdict::{Harm, Seen};
 use books::{Books, Finding};
-use follow::{End, Transaction};
+use follow::Transaction;
 use sightings::Sighting;
 
 /// How long an accepted message may take until it is accounted for.
@@ -92,7 +92,7 @@ impl<S: Stage> Watch<'_, S> {
         }
         let mut findings = match self.look(transactions).await {
             Ok(books) => books.findings(),
-            Err(why) => return self.unseen(transactions, &why),
+            Err(why) => return self.unseen(&why),
         };
         // Most are accounted for at once; the rest gets time.
         let deadline = Instant::now() + self.journal.limit(LIMIT);
@@ -100,7 +100,7 @@ impl<S: Stage> Watch<'_, S> {
             sleep(POLL).await;
             match self.look(transactions).await {
                 Ok(books) => findings = books.findings(),
-                Err(why) => return self.unseen(transactions, &why),
+                Err(why) => return self.unseen(&why),
             }
         }
         // What comes twice, or comes although it was refused, may come late: a canary on the same
@@ -114,10 +114,14 @@ impl<S: Stage> Watch<'_, S> {
         }
         match self.look(transactions).await {
             Ok(books) => findings = books.findings(),
-            Err(why) => return self.unseen(transactions, &why),
+            Err(why) => return self.unseen(&why),
         }
         // What waits in the queue at the end of the time is kept, which is all that is asked.
         findings.retain(|finding| !finding.kept);
+        if blind == transactions.len() && findings.is_empty() {
+            // None of them could be followed, and nothing stray was seen: of them nothing is known.
+            return Vec::new();
+        }
         for finding in &findings {
             self.journal
                 .note(format!("ledger: {}: {}", finding.id, finding.seen));
@@ -129,41 +133,35 @@ impl<S: Stage> Watch<'_, S> {
     }
 
     async fn look(&self, transactions: &[Transaction]) -> Result<Books, String> {
+        // The queue first: what leaves it from now on is seen where it went.
+        let mut queued = Vec::new();
+        for token in transactions.iter().filter_map(|one| one.token.as_ref()) {
+            if self.stage.queued(token).await.is_some_and(|held| held > 0) {
+                queued.push(token.clone());
+            }
+        }
         let mut sightings = sightings::collect(self.stage, self.tokens, transactions).await?;
         sightings.extend(self.earlier.iter().cloned());
-        let mut books = Books {
+        Ok(Books {
             transactions: transactions.to_vec(),
             sightings,
             prefix: self.tokens.prefix(),
             log: self.stage.log(),
             log_is_seen: !self.stage.unseen().contains(&"log"),
             places: books::Places::new(self.stage.names(), changes_rows(&self.case.scenario.steps)),
-            queued: Vec::new(),
+            queued,
+            queue_is_hidden: self.stage.unseen().contains(&"queue"),
             repeats_allowed: kills(&self.case.scenario.steps),
-        };
-        for token in transactions.iter().filter_map(|one| one.token.as_ref()) {
-            if self.stage.queued(token).await.is_some_and(|held| held > 0) {
-                books.queued.push(token.clone());
-            }
-        }
-        Ok(books)
+        })
     }
 
-    fn unseen(&self, transactions: &[Transaction], why: &str) -> Vec<ClauseSeen> {
+    fn unseen(&self, why: &str) -> Vec<ClauseSeen> {
         self.journal.note(format!("ledger: cannot see: {why}"));
-        let accepted = transactions
-            .iter()
-            .any(|one| matches!(one.end, End::Accepted(_)));
-        let seen = if accepted {
-            Seen::Nothing
-        } else {
-            Seen::AsSaid
-        };
         CLAUSES
             .iter()
             .map(|clause| ClauseSeen {
                 clause: as_clause(clause),
-                seen,
+                seen: Seen::Nothing,
                 failure: None,
             })
             .collect()

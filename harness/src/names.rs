@@ -33,7 +33,8 @@ impl Tokens {
     #[must_use]
     pub fn next(&self) -> String {
         let k = self.messages.fetch_add(1, Ordering::Relaxed) + 1;
-        format!("{}{k}", self.prefix())
+        // All of one length: none is a part of another, wherever it is looked for.
+        format!("{}{k:06}", self.prefix())
     }
 
     /// A token for a canary.

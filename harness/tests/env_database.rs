@@ -102,9 +102,9 @@ fn auto_without_docker_says_why_and_takes_what_there_is() {
 }
 
 #[test]
-fn docker_that_is_demanded_and_not_there_is_said_at_once() {
+fn docker_that_is_demanded_and_not_there_is_said_in_one_line() {
     if !again(
-        "docker_that_is_demanded_and_not_there_is_said_at_once",
+        "docker_that_is_demanded_and_not_there_is_said_in_one_line",
         &[("DOCKER_HOST", "unix:///nowhere/docker.sock")],
     ) {
         return;

@@ -109,13 +109,25 @@ async fn a_name_that_was_removed_does_not_exist_and_queries_are_remembered() {
 }
 
 #[test]
-fn silence_is_possible_and_replies_are_not_answered() {
+fn replies_are_not_answered() {
     let mut zones = Zones::default();
     assert_eq!(
         zones.answer(&Packet::new_reply(1).build_bytes_vec().unwrap()),
         None
     );
-    assert!(zones.answer(&query("silent.example", TYPE::A)).is_some());
+}
+
+#[tokio::test]
+async fn a_silent_name_is_heard_and_not_answered() {
+    let dns = Dns::start(None).unwrap();
+    dns.add("t1.4f.test", SINK);
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let asked = query("silent.t1.4f.test", TYPE::MX);
+    socket.send_to(&asked, dns.address()).await.unwrap();
+    // This one stands behind it, and is answered.
+    ask(&dns, "t1.4f.test", TYPE::MX).await;
+    assert_eq!(dns.queries("silent.t1.4f.test").len(), 1);
+    assert!(socket.try_recv(&mut [0; 64]).is_err());
 }
 
 proptest! {

@@ -101,7 +101,7 @@ fn a_world_has_the_tutorials_rows_under_its_own_names_and_leaves_nothing() {
             one.mails(&format!("address@{domain}")).await.unwrap().len(),
             1
         );
-        let domain = domain.clone();
+        let (domain, transport) = (domain.clone(), transport.clone());
         one.dispose().await.unwrap();
         for table in [
             "domains WHERE domain",
@@ -115,6 +115,8 @@ fn a_world_has_the_tutorials_rows_under_its_own_names_and_leaves_nothing() {
                 Ok(0)
             );
         }
+        let left = format!("SELECT 1 FROM transport WHERE domain = '{transport}'");
+        assert_eq!(other.rows(&left).await, Ok(0));
         assert!(!maildir.exists());
         other.dispose().await.unwrap();
         environment

@@ -32,7 +32,7 @@ fn each_verdict_of_the_ledger_is_turned_red_by_a_wrong_server() {
         let mut lines = texts.iter().flat_map(|text| text.lines());
         lines.any(|line| line.starts_with("# red:") && line.split(' ').any(|word| word == id))
     };
-    for id in ["lost", "doubled", "refused", "both", "changed"] {
+    for id in ["lost", "doubled", "refused", "both", "changed", "crash"] {
         assert!(red(&format!("ledger.{id}")), "{id}");
     }
 }

@@ -39,19 +39,19 @@ const SESSION: &str = "title   x
 start   connected
 
 MUST    seq.answers   rfc5321#4.2   every command is answered
-S: 220 within 1s
+S: 220 within 5s
 C: EHLO client.example
-S: 250 within 1s
+S: 250 within 5s
 C: MAIL FROM:<a@$sender>
-S: 250 within 1s
+S: 250 within 5s
 C: RCPT TO:<address@$domain>
-S: 250 within 1s
+S: 250 within 5s
 C: DATA
-S: 354 within 1s
+S: 354 within 5s
 message
-S: 250 within 1s
+S: 250 within 5s
 C: QUIT
-S: 221 within 1s
+S: 221 within 5s
 ";
 
 /// What anybody may ask of any server.
@@ -59,12 +59,12 @@ const STRANGER: &str = "title   x
 
 MUST    seq.answers   rfc5321#4.2   every command is answered
 C: MAIL FROM:<a@$sender>
-S: 250 within 1s
+S: 250 within 5s
 C: RCPT TO:<someone@$elsewhere>
-S: 554 within 1s
+S: 554 within 5s
 C: QUIT
-S: 221 within 1s
-S: closed within 1s
+S: 221 within 5s
+S: closed within 5s
 ";
 
 #[rstest]

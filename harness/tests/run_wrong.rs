@@ -316,6 +316,12 @@ fn turned(command: &mut Command) -> Result<Turned, String> {
         )
     };
     let report = report.ok_or_else(said)?;
+    if report["defects"]
+        .as_array()
+        .is_none_or(|defects| !defects.is_empty())
+    {
+        return Err(said());
+    }
     let (mut broken, mut all) = (BTreeSet::new(), BTreeSet::new());
     let cases = report["cases"].as_array().ok_or_else(said)?.iter();
     for clause in cases.flat_map(|case| case["clauses"].as_array().unwrap()) {

@@ -354,12 +354,13 @@ pub(super) async fn play(
     if runner.await.is_err() {
         played.defects += 1;
     }
-    signals.abort();
     played.left = environment.clear_queue().await;
     // No case runs any more, so nobody else holds it; if one did, dropping ends it too.
     if let Ok(environment) = Arc::try_unwrap(environment) {
         environment.stop().await;
     }
+    // Until here, a second signal ends it at once.
+    signals.abort();
     Ok(played)
 }
 

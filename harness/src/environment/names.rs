@@ -94,9 +94,10 @@ impl Names {
     }
 }
 
-/// Removes every row whose key ends in one of these names.
+/// Every row for one of these names, for an address in it, or for a name below it, as `FROM table
+/// WHERE …`. `example.com` does not stand for `otherexample.com`, which may be somebody else's.
 #[must_use]
-pub fn removal(names: &[&str]) -> Vec<String> {
+pub fn rows(names: &[&str]) -> Vec<String> {
     let keys = [
         ("domains", "domain"),
         ("forwardings", "email"),
@@ -105,13 +106,22 @@ pub fn removal(names: &[&str]) -> Vec<String> {
     ];
     keys.iter()
         .map(|(table, column)| {
-            let ends: Vec<String> = names
-                .iter()
-                .map(|name| format!("{column} LIKE '%{name}'"))
-                .collect();
-            format!("DELETE FROM {table} WHERE {}", ends.join(" OR "))
+            let of = |name| {
+                format!(
+                    "{column} = '{name}' OR {column} LIKE '%@{name}' OR {column} LIKE '%.{name}'"
+                )
+            };
+            let conditions: Vec<String> = names.iter().map(of).collect();
+            format!("FROM {table} WHERE {}", conditions.join(" OR "))
         })
         .collect()
+}
+
+/// Removes these rows.
+#[must_use]
+pub fn removal(names: &[&str]) -> Vec<String> {
+    let delete = |rows: String| format!("DELETE {rows}");
+    rows(names).into_iter().map(delete).collect()
 }
 
 /// The statements of a file: each ends with a semicolon at the end of a line; `--` lines are comments.

@@ -28,7 +28,8 @@ export REAP
 /// The engine goes on with a request whose client was killed, so the container may come later.
 const REMOVE_CONTAINER: &str = r#"
 n=0
-while [ -z "$("$1" rm -fv "$2" 2>/dev/null)" ] && [ "$REAP" = gone ] && [ $n -lt 40 ]; do
+[ "$REAP" = gone ] && most=40 || most=10
+while [ -z "$("$1" rm -fv "$2" 2>/dev/null)" ] && [ $n -lt $most ]; do
     n=$((n+1)); sleep 0.5
 done
 "#;

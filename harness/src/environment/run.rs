@@ -320,13 +320,8 @@ impl Run {
     async fn clear_literal(&self, standing: &Standing, names: &Names) -> Result<(), String> {
         if self.database_is_given {
             let mut rows = 0;
-            for select in [
-                format!("SELECT domain FROM domains WHERE domain = '{LITERAL_DOMAIN}'"),
-                format!("SELECT email FROM users WHERE email LIKE '%@{LITERAL_DOMAIN}'"),
-                format!("SELECT email FROM forwardings WHERE email LIKE '%@{LITERAL_DOMAIN}'"),
-                format!("SELECT domain FROM transport WHERE domain = '{LITERAL_TRANSPORT}'"),
-            ] {
-                rows += standing.store.count(&select).await?;
+            for theirs in names::rows(&[LITERAL_DOMAIN, LITERAL_TRANSPORT]) {
+                rows += standing.store.count(&format!("SELECT 1 {theirs}")).await?;
             }
             if rows > 0 {
                 return Err(format!(

@@ -28,6 +28,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Between two looks whether a server greets that does not say when it listens.
 const LOOK: Duration = Duration::from_millis(50);
+/// Octets of a line of its log.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// How to start it.
 #[derive(Debug, Clone)]
@@ -131,6 +133,14 @@ impl Recipe {
         }
     }
 
+    /// The server has ended. What its command left behind in its group ends with it.
+    fn let_go(&self, watch: Watch) {
+        match self.kind {
+            Kind::Process { .. } => drop(watch),
+            Kind::Container { .. } => watch.release(),
+        }
+    }
+
     /// Ends the server at once.
     async fn kill(&self, pid: Pid, name: &str) {
         match &self.kind {
@@ -231,7 +241,7 @@ impl Target {
             return Ok(());
         }
         if let Some(gone) = running.take() {
-            gone.watch.release();
+            gone.recipe.let_go(gone.watch);
         }
         *running = Some(self.spawn().await?);
         Ok(())
@@ -400,7 +410,7 @@ impl Running {
             let _ = self.ended.wait_for(Option::is_some).await;
             return before;
         }
-        self.watch.release();
+        self.recipe.let_go(self.watch);
         before
     }
 }
@@ -438,7 +448,9 @@ fn describe(status: ExitStatus) -> String {
 async fn collect(pipe: impl AsyncRead + Unpin, log: Arc<Log>, ready: Ready) {
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
-    while reader
+    // A line without an end is cut, or it would fill the memory.
+    while (&mut reader)
+        .take(LONGEST_LINE)
         .read_until(b'\n', &mut line)
         .await
         .is_ok_and(|octets| octets > 0)

@@ -152,7 +152,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case::a_blank("one  two", "one two", "line 1 of its body was \"one  two\", and is \"one two\"")]
+    #[case::a_blank(
+        "one  two",
+        "one two",
+        "line 1 of its body was \"one  two\", and is \"one two\""
+    )]
     #[case::a_dot("x\r\n..y", "x\n.y", "line 2 of its body was \"..y\", and is \".y\"")]
     #[case::cut("x\r\ny", "x", "line 2 of its body was \"y\", and is not there")]
     #[case::more("x", "x\n", "line 2 of its body was not there, and is \"\"")]

@@ -23,6 +23,8 @@ pub struct Books {
     pub places: Places,
     /// Tokens that the queue holds.
     pub queued: Vec<String>,
+    /// Whether mail may wait where nobody can look.
+    pub queue_is_hidden: bool,
     /// The target was killed: what arrives twice is no error.
     pub repeats_allowed: bool,
 }
@@ -152,7 +154,10 @@ impl Books {
             && of_it
                 .iter()
                 .any(|seen| !self.is_of_another(transaction, address, seen));
-        if attributed || anywhere || self.logged(reply, address, recipient, transaction) {
+        // A mailbox that is there has its mail; what is for elsewhere may wait in a queue out of sight.
+        let hidden = self.queue_is_hidden && !self.places.is_mailbox(address);
+        let logged = || self.logged(reply, address, recipient, transaction);
+        if attributed || anywhere || hidden || logged() {
             return None;
         }
         let kept = self.queued.contains(token);

@@ -15,7 +15,7 @@ use crate::names::token_of;
 use crate::scenario::{ANY, Detail};
 
 /// How long maildirsize may take to say what is there.
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Exactly `count` messages of the case are in `new/` (or whatever came), with these details each.
 pub(crate) async fn check<S: Stage>(

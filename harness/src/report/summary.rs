@@ -30,8 +30,10 @@ impl Summary {
     /// Adds one case.
     pub fn add(&mut self, case: &CaseResult, strict: bool) {
         self.cases += 1;
-        // What a known failure, and nothing else, leaves unreached is known with it.
-        let excused = !case.is_broken() && case.clauses.iter().any(|one| one.known.is_some());
+        // What a known failure, and nothing else, leaves unreached is known with it. The one that ended
+        // the dialogue stands before the first that was not reached.
+        let reached = (case.clauses.iter()).take_while(|one| one.verdict != Verdict::Unreached);
+        let excused = !case.is_broken() && reached.last().is_some_and(|one| one.known.is_some());
         for clause in &case.clauses {
             self.clause(clause, strict, excused);
         }

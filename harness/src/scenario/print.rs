@@ -169,8 +169,9 @@ impl Layout {
         }
         match word.text {
             // To the letter from the word on: octets, text and statements.
-            "C:" | "has" | "lacks" | "says" | "first" | "last" | "header" | "path" | "name" | "status"
-            | "part" | "maildirsize" | "from" | "to" | "sql" | "parameter" | "noparameter" => {
+            "C:" | "has" | "lacks" | "says" | "first" | "last" | "header" | "path" | "name"
+            | "status" | "part" | "maildirsize" | "from" | "to" | "sql" | "parameter"
+            | "noparameter" => {
                 format!("{} {}", word.text, rest.text)
             }
             "line" | "bytes" => line.content.text.to_owned(),

@@ -61,6 +61,8 @@ pub async fn expand(params: &Params, recipient: &Mailbox) -> Result<Vec<Mailbox>
             }
             if found.iter().any(|found| found.key() == key) {
                 fixed.insert(key);
+                // What led here may lead here again: it ends here then.
+                chain.clear();
             }
             let mut found = found.into_iter();
             addresses[at] = found.next().unwrap_or(address);
@@ -100,23 +102,25 @@ async fn lookup(params: &Params, address: &Mailbox) -> Result<Option<Vec<Mailbox
     let Some((at, value)) = params.virtual_alias_maps.first(&keys).await? else {
         return Ok(None);
     };
-    let (user, unmatched) = match split_extension(&address.local, params.recipient_delimiter) {
+    // The extension that no row named is passed on.
+    let unmatched = match split_extension(&address.local, params.recipient_delimiter) {
         Some((user, _)) => {
-            let (with, without) = (format!("{user}@"), keys.get(at).map_or("", String::as_str));
-            let matched = without == user || without.starts_with(&with);
-            address.local.split_at(if matched {
+            let key = keys.get(at).map_or("", String::as_str);
+            let matched = key == user || key.starts_with(&format!("{user}@"));
+            let from = if matched {
                 user.len()
             } else {
                 address.local.len()
-            })
+            };
+            address.local.get(from..).unwrap_or_default()
         }
-        None => (address.local.as_str(), ""),
+        None => "",
     };
     let addresses = match value.trim().strip_prefix('@') {
-        // `@other`: the local part stays (oracle N08c).
+        // `@other`: the local part stays, its extension too (oracle N08c).
         Some(other) if !other.contains([',', ' ', '\t', '\n', '@']) => {
             vec![Mailbox {
-                local: user.to_owned(),
+                local: address.local.clone(),
                 domain: without_dot(other),
             }]
         }

@@ -188,6 +188,13 @@ mod tests {
     }
 
     #[test]
+    fn a_phrase_of_512_octets_is_none() {
+        let phrase = |length: usize| format!("{:x<length$}", "mypasswo");
+        assert!(verify(&phrase(511), "abeTm2pJKypwA"));
+        assert!(!verify(&phrase(512), "abeTm2pJKypwA"));
+    }
+
+    #[test]
     fn an_unknown_user_is_compared_with_a_hash_of_the_usual_kind() {
         let passwords = Passwords::default();
         let bcrypt = "$2b$05$abcdefghijklmnopqrstuuvDJJb4sDt60MZ9eZ0TlqpI/4MXR.lyS";

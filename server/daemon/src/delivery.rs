@@ -82,15 +82,24 @@ impl Verdict {
     /// A table could not be asked: not now, but soon again.
     pub(crate) fn lookup(relay: &str, failed: &crate::tables::Failed) -> Self {
         log!("trivial-rewrite", "warning: {failed}");
-        let text = "address lookup failure";
+        // As the two programs of Postfix say it (oracle F02, F05c).
+        let (status, text) = match relay {
+            "virtual" => ("4.3.5", "mail system configuration error"),
+            _ => ("4.3.0", "address lookup failure"),
+        };
         Self::PutOff {
-            reason: Reason::new("4.3.0", relay, text),
+            reason: Reason::new(status, relay, text),
             soon: true,
         }
     }
 }
 
 impl Reason {
+    /// A next hop is the reason, or that it could not be reached.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.mta.is_some() || self.status.starts_with("4.4.")
+    }
+
     /// A reason of this server's own.
     pub(crate) fn new(status: &str, relay: &str, text: impl Into<String>) -> Self {
         Self {
@@ -125,7 +134,8 @@ pub(crate) struct Parcel {
 impl Delivery {
     /// Nothing is open yet.
     pub(crate) fn new(services: &Services) -> Self {
-        let limit = services.params.borrow().default_process_limit.max(1);
+        let limit = services.params.borrow().default_process_limit;
+        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             maildir: Arc::new(maildir::Maildirs::new()),
             smtp: Arc::new(smtp::Client::new(services)),
@@ -252,7 +262,7 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
             let (client, slots) = (delivery.smtp.clone(), delivery.smtp_slots.clone());
             let (parcel, hop, recipients) = (parcel.clone(), hop.clone(), recipients.to_vec());
             running.spawn(async move {
-                let _turn = match client.turn(&hop, &parcel.params).await {
+                let turn = match client.turn(&hop, &parcel.params).await {
                     Ok(turn) => turn,
                     Err(verdict) => {
                         let verdicts = recipients.into_iter().map(|index| (index, verdict.clone()));
@@ -261,7 +271,11 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
                 };
                 let _slot = slots.acquire().await;
                 let started = Instant::now();
-                let (verdicts, connecting) = client.deliver(&parcel, &hop, &recipients).await;
+                let (verdicts, connecting, busy) = client.deliver(&parcel, &hop, &recipients).await;
+                if busy && let Some(turn) = turn {
+                    // One connection fewer, as long as the others last.
+                    turn.forget();
+                }
                 Report {
                     program: "smtp",
                     verdicts,

@@ -323,6 +323,10 @@ pub fn bdat(octets: &[u8]) {
     let mut message = Vec::new();
     while let Some(chunk) = chunks.next() {
         let last = if chunks.peek().is_none() { " LAST" } else { "" };
+        if chunk.is_empty() && last.is_empty() {
+            // It counts as a command that moves nothing forward; too many end the session.
+            continue;
+        }
         wire.extend(format!("BDAT {}{last}\r\n", chunk.len()).into_bytes());
         wire.extend(chunk);
         message.extend(chunk);

@@ -183,7 +183,11 @@ async fn admit(
     } else {
         usize::MAX
     };
-    let text = match crowd.enter((port.service.name.clone(), ip), per_client, params.vmaild_session_limit) {
+    let text = match crowd.enter(
+        (port.service.name.clone(), ip),
+        per_client,
+        params.vmaild_session_limit,
+    ) {
         Ok(_seat) => return connection::serve(port, stream, client, down).await,
         Err(Full::Client) => format!(
             "421 4.7.0 {} Error: too many connections from {ip}\r\n",

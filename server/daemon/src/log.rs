@@ -152,7 +152,9 @@ fn pump(receiver: &Receiver<Entry>) {
         }
         match DROPPED.swap(0, Ordering::Relaxed) {
             0 => {}
-            count => lines.push(warning(&format!("the log did not keep up: {count} lines dropped"))),
+            count => lines.push(warning(&format!(
+                "the log did not keep up: {count} lines dropped"
+            ))),
         }
         write(&lines);
         for sender in done {

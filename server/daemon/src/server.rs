@@ -300,16 +300,28 @@ fn reload(
     let (old, new) = (params.borrow().clone(), &config.params);
     let fixed = |maps: fn(&Params) -> &Maps| maps(&old).fixed() == maps(new).fixed();
     let same = [
-        ("queue_directory", old.queue_directory == new.queue_directory),
+        (
+            "queue_directory",
+            old.queue_directory == new.queue_directory,
+        ),
         ("maillog_file", old.maillog_file == new.maillog_file),
-        ("inet_interfaces", old.inet_interfaces == new.inet_interfaces),
+        (
+            "inet_interfaces",
+            old.inet_interfaces == new.inet_interfaces,
+        ),
         ("inet_protocols", old.inet_protocols == new.inet_protocols),
         ("virtual_uid_maps", fixed(|params| &params.virtual_uid_maps)),
         ("virtual_gid_maps", fixed(|params| &params.virtual_gid_maps)),
-        ("default_process_limit", old.default_process_limit == new.default_process_limit),
+        (
+            "default_process_limit",
+            old.default_process_limit == new.default_process_limit,
+        ),
     ];
     for (name, _) in same.into_iter().filter(|(_, same)| !same) {
-        log!("master", "warning: {name} has changed, which counts after a restart only");
+        log!(
+            "master",
+            "warning: {name} has changed, which counts after a restart only"
+        );
     }
     params.send_replace(config.params);
     let mut old: Vec<_> = ports.keys().collect();

@@ -286,6 +286,7 @@ mod tests {
     #[rstest]
     #[case("A@B", Some("a@b"))]
     #[case("\u{c9}@b", Some("\u{e9}@b"))]
+    #[case::the_sign_for_kelvin_is_no_k("\u{212a}ate@b", Some("\u{212a}ate@b"))]
     #[case("a@b ", None)]
     #[case(" a@b", None)]
     #[case("a\u{0}@b", None)]

@@ -47,7 +47,7 @@ const RECIPIENTS: [(&[&str], &[&str]); 4] = [
 
 fn kind(number: usize) -> usize {
     match number % 24 {
-        23 => 3,
+        3 | 23 => 3,
         other => other % 3,
     }
 }
@@ -127,7 +127,8 @@ fn delivered(setup: &Setup, mailbox: &'static str) -> Vec<(Letter, u128)> {
         .join("vmail/mydomain.com")
         .join(mailbox)
         .join("new");
-    let files = fs::read_dir(new).unwrap().map(|entry| {
+    // Where the machine is slow no letter may have come to be for it.
+    let files = fs::read_dir(new).into_iter().flatten().map(|entry| {
         let entry = entry.unwrap();
         let text = fs::read_to_string(entry.path()).unwrap();
         let token = text.split("Subject: ").nth(1).unwrap();

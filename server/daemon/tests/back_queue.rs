@@ -341,7 +341,7 @@ async fn what_is_recorded_behind_a_line_that_a_crash_cut_off_counts() {
         let mut file = File::options().append(true).open(&path).unwrap();
         file.write_all(text).unwrap();
     };
-    append(b"1795400000\t0\tput-o");
+    append(b"1795400000\t0\tput-off caf\xc3");
     file::read(&path, true).unwrap();
     append(b"1795400001\t0\tdone\n");
     assert!(!file::read(&path, true).unwrap().record.recipients[0].is_open());
@@ -354,4 +354,5 @@ async fn a_notice_whose_reader_is_a_loop_is_dropped() {
         .await
         .unwrap();
     back.wait_until_empty().await;
+    assert!(!back.folder.path().join("vmail/mydomain.com").exists());
 }

@@ -4,7 +4,7 @@ mod back;
 mod front;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use back::{Back, Sink, Surroundings, envelope, eventually, friendly, name_server};
@@ -160,7 +160,13 @@ async fn what_the_host_cannot_take_is_not_sent(
     reason = "a test that cannot be set up has failed"
 )]
 /// Sixty messages for a next hop that greets nobody before all of them wait, and then says `greeting`.
-async fn sixty(greeting: &'static str) -> (Back, Sink) {
+const GREETING: &str = "220 sink.ext.example ESMTP";
+const BUSY: &str = "421 4.7.0 too many connections";
+
+/// Sixty messages wait for a host that greets so, and from the `places`-th connection on like one that
+/// has no place left.
+async fn sixty(greeting: &'static str, places: usize) -> (Back, Sink) {
+    let connections = AtomicUsize::new(0);
     let open = Arc::new(AtomicBool::new(false));
     let gate = open.clone();
     let sink = Sink::start(move |line| {
@@ -168,6 +174,7 @@ async fn sixty(greeting: &'static str) -> (Back, Sink) {
             std::thread::sleep(Duration::from_millis(1));
         }
         Some(match line {
+            "CONNECT" if connections.fetch_add(1, Ordering::Relaxed) >= places => BUSY.to_owned(),
             "CONNECT" => greeting.to_owned(),
             line => friendly(line, "250 8BITMIME"),
         })
@@ -183,7 +190,7 @@ async fn sixty(greeting: &'static str) -> (Back, Sink) {
 
 #[tokio::test]
 async fn messages_that_wait_for_one_host_share_connections() {
-    let (back, sink) = sixty("220 sink.ext.example ESMTP").await;
+    let (back, sink) = sixty(GREETING, 60).await;
     back.wait_until_empty().await;
     let (mut messages, mut sessions) = (0, 0);
     while messages < 60 {
@@ -197,11 +204,20 @@ async fn messages_that_wait_for_one_host_share_connections() {
 
 #[tokio::test]
 async fn a_host_that_does_not_talk_is_asked_for_those_who_waited_too() {
-    let (back, sink) = sixty("421 4.3.2 not now").await;
+    let (back, sink) = sixty("421 4.3.2 not now", 60).await;
     let all = || back.listing().matches("421 4.3.2 not now").count() == 60;
     eventually(|| all().then_some(())).await;
     let sessions = std::iter::from_fn(|| sink.ended()).count();
     assert!(sessions <= 20, "{sessions} connections to learn it");
+}
+
+#[tokio::test]
+async fn a_host_that_has_few_places_gets_the_rest_through_those() {
+    let (back, _sink) = sixty(GREETING, 2).await;
+    // Twenty connected at once, and eighteen of them heard that there was no place.
+    let refused = || back.listing().matches(BUSY).count() == 18;
+    let rest = || back.listing().matches("x@ext.example").count() == 18;
+    eventually(|| (refused() && rest()).then_some(())).await;
 }
 
 /// What becomes of a message for `x@ext.example`.
@@ -248,6 +264,10 @@ enum Fate {
 #[case::cannot_be_found("ext.example MX 10 failing.example", Fate::Waits("try again"))]
 #[case::is_this_server("ext.example MX 10 me.example", Fate::Failed("5.4.6"))]
 #[case::is_called_like_this_server("ext.example MX 10 server.domain.com", Fate::Failed("5.4.6"))]
+#[case::the_better_one_cannot_be_looked_up(
+    "ext.example MX 10 failing.example\next.example MX 20 me.example",
+    Fate::Waits("unable to find primary relay")
+)]
 #[case::not_those_behind_this_server(
     "ext.example MX 10 down.example\next.example MX 20 me.example\next.example MX 30 two.example",
     Fate::Waits("connect to down.example[127.9.7.9]:")

@@ -10,6 +10,7 @@ fn the_log_says_whom_a_session_was_refused_and_what_it_came_to() {
     let server = Setup::new().start();
     let mut client = server.greeted();
     client.says("AUTH PLAIN AHgAeA==", "535 5.7.8 ");
+    server.wait_for_log("SASL PLAIN authentication failed");
     client.says("MAIL FROM:<friend@ext.example>", "250");
     client.says("RCPT TO:<x@ext.example>", "554 5.7.1 ");
     client.says("RCPT TO:<address@mydomain.com>", "250");
@@ -85,7 +86,15 @@ fn a_port_that_demands_tls_offers_no_login_in_clear_and_verifies_nobody() {
     let mut client = Client::connect(server.smtp());
     client.says("", "220");
     assert!(!client.says("EHLO client.example", "250").contains("AUTH"));
-    client.says("VRFY address@mydomain.com", "530 5.7.0");
+    for command in [
+        "VRFY address@mydomain.com",
+        "RSET",
+        "DATA",
+        "ETRN x",
+        "MAIL FROM:<",
+    ] {
+        client.says(command, "530 5.7.0");
+    }
 }
 
 #[test]
@@ -115,8 +124,12 @@ fn there_are_so_many_connections_and_no_more(#[case] parameter: &str, #[case] fa
     let (first, _second) = (server.greeted(), server.greeted());
     assert_eq!(Client::connect(server.smtp()).rest(), farewell);
     drop(first);
+    // Its place is given back behind the line that says so.
     server.wait_for_log("disconnect");
-    server.greeted();
+    let begun = std::time::Instant::now();
+    while !Client::connect(server.smtp()).reply().starts_with("220") {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    }
 }
 
 #[test]
@@ -137,7 +150,7 @@ fn a_silent_client_hears_421(
     )]
     before: &str,
 ) {
-    let server = Setup::new().main_cf("smtpd_timeout = 1s").start();
+    let server = Setup::new().main_cf("smtpd_timeout = 4s").start();
     let mut client = server.greeted();
     client.send(before);
     let farewell = "421 4.4.2 server.domain.com Error: timeout exceeded\r\n";
@@ -159,6 +172,32 @@ fn sigterm_ends_well_beside_an_idle_session() {
     let _idle = server.greeted();
     server.signal("-TERM");
     assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_session_that_is_busy_at_sigterm_hears_421_too() {
+    let setup = Setup::new().main_cf("smtpd_soft_error_limit = 1\nsmtpd_error_sleep_time = 3s");
+    let mut server = setup.start();
+    let mut client = server.greeted();
+    client.says("NONSENSE", "500");
+    client.send("NONSENSE\r\n");
+    server.signal("-TERM");
+    server.wait_for_log("terminating");
+    let heard = client.rest();
+    assert!(heard.contains("421 4.3.2"), "{heard}");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn what_a_reload_cannot_change_is_said() {
+    let server = Setup::new().start();
+    let main = std::fs::read_to_string(server.setup.path().join("main.cf")).unwrap();
+    let more = "default_process_limit = 7\n";
+    server.setup.write("main.cf", &format!("{main}{more}"));
+    server.signal("-HUP");
+    server.wait_for_log("default_process_limit has changed");
+    server.wait_for_log("the new configuration is in force");
+    assert!(!server.log().contains("queue_directory has changed"));
 }
 
 #[test]

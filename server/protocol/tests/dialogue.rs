@@ -352,6 +352,7 @@ fn a_bdat_without_a_size_ends_the_session(
 #[case("RCPT TO:<nobody@d>", 10, 20)]
 #[case("AUTH PLAIN AHUAd3Jvbmc=", 10, 20)]
 #[case("NOOP", 111, 121)]
+#[case("BDAT 0", 111, 121)]
 #[case("RSET", 111, 121)]
 #[case("VRFY a@b", 111, 121)]
 #[case("EHLO x", 111, 121)]
@@ -363,6 +364,9 @@ fn errors_slow_the_client_down_and_then_end_the_session(
     let mut client = Client::new();
     if line.starts_with("RCPT") {
         client.expect(&["MAIL FROM:<a@b>"]);
+    }
+    if line.starts_with("BDAT") {
+        client.expect(&["MAIL FROM:<a@b>", "RCPT TO:<c@d>"]);
     }
     let mut pauses = Vec::new();
     for _ in 0..all {

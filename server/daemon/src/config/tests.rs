@@ -34,6 +34,7 @@ fn a_setting_goes_on_over_indented_lines_and_the_later_wins(
 #[case("${a?yes}${empty?yes}", "yes")]
 #[case("${a:no}${empty:no}", "no")]
 #[case("${stress?{1}:{20}} ${a?{x$b}:{y}}", "20 x2")]
+#[case("${stress ? {1} : {20}} ${a? { x }: {y}}", "20 x")]
 fn names_are_expanded_as_in_postconf(#[case] text: &str, #[case] expanded: &str) {
     let values = HashMap::from([("a", "1"), ("b", "2"), ("empty", ""), ("via", "[$a]")]);
     assert_eq!(
@@ -46,6 +47,7 @@ fn names_are_expanded_as_in_postconf(#[case] text: &str, #[case] expanded: &str)
 #[case("${a")]
 #[case("$ a")]
 #[case("${{a} == {b}}")]
+#[case("${a?{x} y}")]
 #[case("$loop")]
 fn what_cannot_be_expanded_is_a_mistake(#[case] text: &str) {
     assert!(expand(text, &|name| (name == "loop").then(|| "$loop".to_owned())).is_err());

@@ -82,8 +82,8 @@ pub fn fits(path: &Path, limit: u64, size: u64, keep: bool) -> io::Result<bool> 
     if !keep {
         return Ok(fits(count(path)?.0));
     }
-    // One that says *full* is counted anew: somebody may have made room.
-    if matches!(read(path), Some((of, bytes)) if of == limit && fits(bytes)) {
+    // One that says *full* is counted anew: somebody may have made room. Less than nothing is nowhere.
+    if matches!(read(path), Some((of, bytes)) if of == limit && bytes >= 0 && fits(bytes)) {
         return Ok(true);
     }
     let (bytes, messages) = count(path)?;
@@ -243,6 +243,14 @@ mod tests {
         let folder = maildir();
         fs::write(folder.path().join("maildirsize"), "99S\n90 1\n").unwrap();
         assert!(fits(folder.path(), 30, 30, true).unwrap());
+    }
+
+    #[test]
+    fn a_sum_below_nothing_is_counted_anew() {
+        let folder = maildir();
+        fs::write(folder.path().join("new/1,S=90"), "").unwrap();
+        fs::write(folder.path().join("maildirsize"), "100S\n-50 -1\n").unwrap();
+        assert!(!fits(folder.path(), 100, 30, true).unwrap());
     }
 
     proptest! {

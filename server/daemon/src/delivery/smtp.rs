@@ -9,7 +9,6 @@
 mod hosts;
 mod session;
 
-#[cfg(any(test, fuzzing))]
 pub(crate) use session::Encoder;
 
 use std::collections::HashMap;
@@ -64,6 +63,8 @@ struct Hop {
     turns: Arc<Semaphore>,
     /// Deliveries that wait for their turn: for them a connection is kept open.
     waiting: AtomicUsize,
+    /// Deliveries under way.
+    under_way: AtomicUsize,
     /// Why none of its hosts could be talked to last.
     down: Mutex<Option<Verdict>>,
     idle: Mutex<Vec<Session>>,
@@ -93,10 +94,12 @@ impl Client {
         let mut hops = self.hops.lock().unwrap_or_else(PoisonError::into_inner);
         // Whom nobody delivers to, or waits for, is forgotten: turns are theirs.
         hops.retain(|_, hop| Arc::strong_count(&hop.turns) > 1);
+        let limit = params.default_destination_concurrency_limit;
         let new = || {
             Arc::new(Hop {
-                turns: Arc::new(Semaphore::new(params.default_destination_concurrency_limit)),
+                turns: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
                 waiting: AtomicUsize::new(0),
+                under_way: AtomicUsize::new(0),
                 down: Mutex::default(),
                 idle: Mutex::default(),
             })
@@ -124,15 +127,17 @@ impl Client {
         }
     }
 
-    /// Delivers a message to the recipients of one next hop; says how long connecting took.
+    /// Delivers a message to the recipients of one next hop; says how long connecting took, and
+    /// whether the hop wants no further connection beside those that it has.
     pub(crate) async fn deliver(
         &self,
         parcel: &Parcel,
         to: &NextHop,
         recipients: &[usize],
-    ) -> (Vec<(usize, Verdict)>, Duration) {
+    ) -> (Vec<(usize, Verdict)>, Duration, bool) {
         let hop = self.hop(to, &parcel.params);
-        let mut connecting = Duration::ZERO;
+        hop.under_way.fetch_add(1, Ordering::AcqRel);
+        let (mut connecting, mut down) = (Duration::ZERO, None);
         let mut verdicts = HashMap::new();
         let mut left = recipients.to_vec();
         let idle = hop
@@ -162,7 +167,7 @@ impl Client {
                     }
                 }
                 Ok(hosts) => {
-                    let (mut down, mut talked) = (None, false);
+                    let mut talked = false;
                     for host in hosts.into_iter().take(HOSTS_LIMIT) {
                         let attempt = self.try_host(parcel, &host, &left, &hop).await;
                         connecting += attempt.connecting;
@@ -174,15 +179,23 @@ impl Client {
                             break;
                         }
                     }
-                    *hop.down.lock().unwrap_or_else(PoisonError::into_inner) =
-                        down.filter(|_| !talked);
+                    down = down.filter(|_| !talked);
                 }
             }
         }
+        // One of several is the last: not all give their turn up, and somebody says that it is down.
+        let others = hop.under_way.fetch_sub(1, Ordering::AcqRel) > 1;
+        let reusable = !hop
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty();
+        let busy = down.is_some() && (others || reusable);
+        *hop.down.lock().unwrap_or_else(PoisonError::into_inner) = down.filter(|_| !busy);
         Self::close_idle(&hop, parcel);
         let mut verdicts: Vec<_> = verdicts.into_iter().collect();
         verdicts.sort_by_key(|(index, _)| *index);
-        (verdicts, connecting)
+        (verdicts, connecting, busy)
     }
 
     /// Connects to one host and tries to deliver there.
@@ -384,9 +397,9 @@ impl Transaction<'_> {
                 .extend(all(taken, &self.said(&reply, "DATA command")));
             return Ok(());
         }
-        self.session
-            .content(&self.parcel.content, params.smtp_data_xfer_timeout)
-            .await?;
+        let (content, limit) = (&self.parcel.content, params.smtp_data_xfer_timeout);
+        let encoder = Encoder::new(self.is_too_wide());
+        self.session.content(content, encoder, limit).await?;
         let reply = self
             .session
             .reply(params.smtp_data_done_timeout, "sending end of data")
@@ -426,7 +439,7 @@ impl Transaction<'_> {
             let text = format!("SMTPUTF8 is required, but was not offered by host {host}");
             return Some(Verdict::failed("5.6.7", &relay, text));
         }
-        if record.eight_bit && !session.offers("8BITMIME") && !session.offers("SMTPUTF8") {
+        if self.is_too_wide() && record.sender != ReversePath::Null {
             // Not converted, so not sent (RFC 6152 §3).
             let text = format!("8BITMIME is required, but was not offered by host {host}");
             return Some(Verdict::failed("5.6.3", &relay, text));
@@ -439,6 +452,13 @@ impl Transaction<'_> {
             record.size
         );
         Some(Verdict::failed("5.3.4", &relay, text))
+    }
+
+    /// It has eight bits, and the host takes seven. A notice goes there all the same, with `?` in
+    /// their place: without it nobody would hear of the mail that was lost.
+    fn is_too_wide(&self) -> bool {
+        let session = &self.session;
+        self.parcel.record.eight_bit && !session.offers("8BITMIME") && !session.offers("SMTPUTF8")
     }
 
     fn mail(&self) -> String {

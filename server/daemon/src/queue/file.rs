@@ -358,8 +358,13 @@ fn read_parts(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
             return Err(Unreadable::Partial);
         }
     }
-    while let Ok((_, line)) = next(&mut reader) {
-        record.apply(&line);
+    loop {
+        match next(&mut reader) {
+            Ok((_, line)) => record.apply(&line),
+            // Cut off by a crash, and ended since: those behind it count.
+            Err(Unreadable::Damaged(_)) => {}
+            Err(_) => break,
+        }
     }
     let mut file = reader.into_inner();
     if verify {

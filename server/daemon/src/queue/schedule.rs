@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use vmaild_protocol::ReversePath;
 
-use super::file::{self, Record, State, Unreadable};
+use super::file::{self, Reason, Record, State, Unreadable};
 use super::{Content, Inner, QueueId};
 use crate::config::Params;
 use crate::delivery::{self, bounce};
@@ -75,6 +75,8 @@ pub(crate) struct Active {
     file: Arc<File>,
     /// Lines were appended that are not flushed yet.
     dirty: bool,
+    /// Lines for which there was no room yet.
+    unsaved: String,
 }
 
 impl Active {
@@ -96,15 +98,33 @@ impl Active {
         }
     }
 
+    /// The sender was told of the delay.
+    pub(crate) fn mark_warned(&mut self) {
+        self.record.warned = true;
+        self.append(Record::WARNED);
+    }
+
     fn append(&mut self, lines: &str) {
         self.dirty = true;
-        if let Err(error) = (&*self.file).write_all(lines.as_bytes()) {
-            // What was done stays done for this process; a crash could repeat it.
-            let id = &self.record.id;
-            log!(
-                "qmgr",
-                "{id}: warning: cannot record its recipients: {error}"
-            );
+        self.unsaved.push_str(lines);
+        self.save();
+    }
+
+    /// Writes what is not in the file yet.
+    fn save(&mut self) {
+        match (&*self.file).write_all(self.unsaved.as_bytes()) {
+            Ok(()) => self.unsaved.clear(),
+            Err(error) => {
+                // A part of it may be there: that line is ended, and all are written again.
+                if !self.unsaved.starts_with('\n') {
+                    self.unsaved.insert(0, '\n');
+                }
+                let id = &self.record.id;
+                log!(
+                    "qmgr",
+                    "{id}: warning: cannot record its recipients: {error}"
+                );
+            }
         }
     }
 }
@@ -130,6 +150,7 @@ impl Schedule {
                     content,
                     file,
                     dirty: false,
+                    unsaved: String::new(),
                 };
                 tokio::spawn(round(queue.clone(), active, permit));
             }
@@ -302,6 +323,7 @@ async fn resume(queue: Arc<Inner>, id: QueueId, permit: OwnedSemaphorePermit) {
                 content,
                 file,
                 dirty: false,
+                unsaved: String::new(),
             };
             round(queue, active, permit).await;
         }
@@ -333,18 +355,27 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
         .iter()
         .any(file::Recipient::is_open)
     {
+        // The next round reads the file: what was done must stand there, or is done again.
+        while !active.unsaved.is_empty() {
+            tokio::time::sleep(SOON).await;
+            active.save();
+        }
         if active.dirty {
             // Should this fail, a power cut could repeat deliveries; the message itself is safe.
             let _ = spawn_blocking(move || durable::flush(&active.file)).await;
         }
         let wait = backoff(&params, active.record.age());
-        let wait = if soon {
+        // A next hop that said "later" is not called on every few seconds because of a table.
+        let waits =
+            |to: &file::Recipient| matches!(&to.state, State::PutOff(why) if why.is_remote());
+        let wait = if soon && !active.record.recipients.iter().any(waits) {
             wait.min(SOON)
         } else {
             until_run(queue.schedule.began.elapsed(), wait, params.queue_run_delay)
         };
         queue.schedule.put(id, Instant::now() + wait);
     } else {
+        let (file, count) = (active.file.clone(), active.record.recipients.len());
         let path = queue.path(&id);
         let held = queue.directory.join("hold").join(&id);
         let removed = spawn_blocking(move || match fs::remove_file(path) {
@@ -355,10 +386,16 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
         match removed.await {
             Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
                 log!("qmgr", "{id}: warning: cannot remove its file: {error}");
+                // So that nobody gets it again, whoever takes it up.
+                let done = (0..count).map(|index| Record::line(index, &State::Done));
+                let _ = (&*file).write_all(done.collect::<String>().as_bytes());
+                queue.schedule.put(id, Instant::now() + SOON);
             }
-            _ => log!("qmgr", "{id}: removed"),
+            _ => {
+                log!("qmgr", "{id}: removed");
+                queue.schedule.forget(&id);
+            }
         }
-        queue.schedule.forget(&id);
     }
     drop(permit);
 }
@@ -389,6 +426,10 @@ fn expire(params: &Params, active: &mut Active) {
         .zip(&active.record.recipients)
         .filter_map(|(index, recipient)| match &recipient.state {
             State::PutOff(reason) => Some((index, State::Failed(reason.clone()))),
+            State::New => {
+                let reason = Reason::new("4.3.0", "none", "delivery ended early");
+                Some((index, State::Failed(reason)))
+            }
             _ => None,
         })
         .collect();
@@ -399,14 +440,6 @@ fn expire(params: &Params, active: &mut Active) {
             "{id}: from={sender}, status=expired, returned to sender"
         );
         active.mark(expired);
-    }
-}
-
-impl Active {
-    /// The sender was told of the delay.
-    pub(crate) fn mark_warned(&mut self) {
-        self.record.warned = true;
-        self.append(Record::WARNED);
     }
 }
 

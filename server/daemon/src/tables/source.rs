@@ -287,6 +287,8 @@ fn query(
         "additional_conditions",
     ]
     .map(text);
+    // One that ends there has ended; in a list of several it would end them all.
+    let more = more.trim_end_matches([';', ' ']);
     let query = format!("SELECT {select} FROM {table} WHERE {field} = '%s' {more}");
     let exact = format!(
         "SELECT {select} FROM {table} WHERE {field} = '%s' \

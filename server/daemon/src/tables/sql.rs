@@ -114,7 +114,7 @@ impl Statement {
         self.text.join(placeholder)
     }
 
-    /// The bound values for `key`; `None` where the query asks for a domain that the key has not.
+    /// The bound values for `key`; `None` where the query asks for a domain, or a name, that the key has not.
     pub(crate) fn values(&self, key: &str) -> Option<Vec<String>> {
         let address = key.rsplit_once('@');
         let user = address.map_or(key, |(user, _)| user);
@@ -125,6 +125,8 @@ impl Statement {
                 value.push_str(match part {
                     Part::Text(text) => text,
                     Part::Key => key,
+                    // Of `@domain` there is none, and no query is asked that would ask for it.
+                    Part::User if user.is_empty() => return None,
                     Part::User => user,
                     Part::Domain => address?.1,
                 });
@@ -189,6 +191,7 @@ mod tests {
     #[test]
     fn a_key_without_domain_is_not_asked_where_the_query_wants_one() {
         assert_eq!(Statement::compile("'%d'").unwrap().values("name"), None);
+        assert_eq!(Statement::compile("'%u%%'").unwrap().values("@d"), None);
         assert_eq!(
             Statement::compile("'%u'").unwrap().values("name").unwrap(),
             ["name"]

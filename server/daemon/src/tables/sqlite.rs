@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn table(path: &Path, query: &str) -> Table {
-        let file = Arc::new(File::new(path, Duration::from_secs(2)));
+        let file = Arc::new(File::new(path, Duration::from_secs(30)));
         Table::new(file, Statement::compile(query).unwrap())
     }
 

@@ -158,6 +158,7 @@ impl Resolver {
                 Ok(hosts)
             };
         }
+        let best = exchangers.first().map(|(preference, _)| *preference);
         let (mut hosts, mut failed) = (Vec::new(), None);
         for (preference, exchanger) in exchangers {
             match self.addresses(&exchanger, port).await {
@@ -166,6 +167,11 @@ impl Resolver {
                     if me {
                         // Those behind this server would only bring it back (RFC 5321 §5.1).
                         hosts.retain(|(better, _)| *better < preference);
+                        if hosts.is_empty() && best != Some(preference) {
+                            // A better one has no address that could be found now.
+                            let text = format!("unable to find primary relay for {name}");
+                            return Err(Verdict::put_off("4.4.4", "none", text));
+                        }
                         if hosts.is_empty() {
                             return Err(loops());
                         }

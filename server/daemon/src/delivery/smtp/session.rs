@@ -265,10 +265,10 @@ impl Session {
     pub(super) async fn content(
         &mut self,
         content: &Content,
+        mut encoder: Encoder,
         limit: Duration,
     ) -> Result<(), Broken> {
         let what = "sending message body";
-        let mut encoder = Encoder::default();
         let mut reader = content.reader();
         let mut octets = Vec::new();
         loop {
@@ -323,7 +323,7 @@ impl Session {
                 .is_ok()
             {
                 let _ = self.reply(limit, "sending QUIT").await;
-                let _ = self.stream.shutdown().await;
+                let _ = timeout(limit, self.stream.shutdown()).await;
             }
         });
     }
@@ -367,9 +367,18 @@ fn timed_out(host: &Host, what: &str) -> Broken {
 pub(crate) struct Encoder {
     /// Octets of the line so far.
     column: usize,
+    /// What has eight bits is `?`.
+    seven_bit: bool,
 }
 
 impl Encoder {
+    pub(crate) fn new(seven_bit: bool) -> Self {
+        Self {
+            column: 0,
+            seven_bit,
+        }
+    }
+
     pub(crate) fn encode(&mut self, stored: &[u8], wire: &mut Vec<u8>) {
         for piece in stored.split_inclusive(|&octet| octet == b'\n') {
             let (mut line, ended) = match piece.strip_suffix(b"\n") {
@@ -386,10 +395,11 @@ impl Encoder {
                 }
                 let (now, later) = line.split_at(line.len().min(LINE_LIMIT - self.column));
                 // The queue stores no CR; should one have come in otherwise, it ends no line here.
-                wire.extend(
-                    now.iter()
-                        .map(|&octet| if octet == b'\r' { b' ' } else { octet }),
-                );
+                wire.extend(now.iter().map(|&octet| match octet {
+                    b'\r' => b' ',
+                    0x80.. if self.seven_bit => b'?',
+                    octet => octet,
+                }));
                 self.column += now.len();
                 line = later;
             }
