@@ -121,6 +121,9 @@ impl Journal {
     }
 }
 
+/// How long the end of a process may take to be told.
+const LAST_WORD: Duration = Duration::from_millis(150);
+
 /// A target that ended by itself while a case ran: broken, whatever else was seen.
 fn crash(how: String) -> ClauseSeen {
     ClauseSeen {
@@ -152,7 +155,7 @@ pub async fn drive<S: Stage>(
     let mut run = steps::Run::new(case, stage, tokens, journal);
     run.start(&mut score).await;
     run.steps(&case.scenario.steps, &mut score).await;
-    let (transactions, earlier) = run.finish().await;
+    let (transactions, earlier, closed) = run.finish().await;
     let mut outcome = score.outcome();
     if outcome.blocked.is_none() || outcome.clauses.iter().any(ClauseSeen::was_seen) {
         let watch = ledger::Watch {
@@ -163,6 +166,10 @@ pub async fn drive<S: Stage>(
             earlier,
         };
         outcome.clauses.extend(watch.settle(&transactions).await);
+    }
+    if closed && stage.crashed().is_none() {
+        // A process that ends closes its connections before anybody hears that it has ended.
+        tokio::time::sleep(LAST_WORD).await;
     }
     outcome.clauses.extend(stage.crashed().map(crash));
     outcome.transcript = journal.lines();

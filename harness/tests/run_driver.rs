@@ -24,6 +24,7 @@ const DOMAIN: &str = "d.test";
 
 /// What the server does otherwise than a good one.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 struct Faults {
     /// How it ended by itself.
     crashed: Option<&'static str>,

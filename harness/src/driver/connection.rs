@@ -242,6 +242,11 @@ impl<'a> Connection<'a> {
             .map(|_| ())
     }
 
+    /// Whether the target has closed it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.wire.is_none()
+    }
+
     /// Ends the connection as a broken line does, and says which transactions it carried.
     pub fn cut(self) -> Vec<Transaction> {
         if let Some(wire) = self.wire {

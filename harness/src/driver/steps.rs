@@ -200,12 +200,14 @@ impl<'a, S: Stage> Run<'a, S> {
         self.journal.note(format!("evidence, line {line}: {word}"));
     }
 
-    /// Closes what is open: every transaction, and what was seen of them and is gone.
-    pub(super) async fn finish(mut self) -> (Vec<Transaction>, Vec<Sighting>) {
+    /// Closes what is open: every transaction, what was seen of them and is gone, and whether the
+    /// target had closed a connection.
+    pub(super) async fn finish(mut self) -> (Vec<Transaction>, Vec<Sighting>, bool) {
+        let closed = self.connections.iter().any(Connection::is_closed);
         while let Some(connection) = self.connections.pop() {
             self.transactions.extend(connection.close().await);
         }
-        (self.transactions, self.earlier)
+        (self.transactions, self.earlier, closed)
     }
 
     async fn step(&mut self, step: &Step, evidence: bool) -> Result<Done, Stop> {

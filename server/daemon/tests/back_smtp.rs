@@ -155,16 +155,15 @@ async fn what_the_host_cannot_take_is_not_sent(
     assert!(notice.contains(&format!("Status: {status}\n")), "{notice}");
 }
 
+const GREETING: &str = "220 sink.ext.example ESMTP";
+const BUSY: &str = "421 4.7.0 too many connections";
+
+/// Sixty messages for a next hop that greets nobody before all of them wait; it then says `greeting`
+/// to the first `places` connections, and to the others that it has no place left.
 #[allow(
     clippy::unwrap_used,
     reason = "a test that cannot be set up has failed"
 )]
-/// Sixty messages for a next hop that greets nobody before all of them wait, and then says `greeting`.
-const GREETING: &str = "220 sink.ext.example ESMTP";
-const BUSY: &str = "421 4.7.0 too many connections";
-
-/// Sixty messages wait for a host that greets so, and from the `places`-th connection on like one that
-/// has no place left.
 async fn sixty(greeting: &'static str, places: usize) -> (Back, Sink) {
     let connections = AtomicUsize::new(0);
     let open = Arc::new(AtomicBool::new(false));

@@ -220,7 +220,7 @@ impl Server {
 
     /// Waits for a line in the log.
     pub fn wait_for_log(&self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !self.log().contains(text) {
             assert!(
                 Instant::now() < deadline,
