@@ -2,8 +2,8 @@
 //!
 //! It promises: a recipient that was answered 250 at the end of data is seen in exactly one of
 //! Maildir, next hop, bounce to the sender, or queue, and its body is the one that was sent; what was
-//! refused is seen nowhere; nothing is twice in one place, and nothing is both delivered and bounced. What cannot be seen is said to
-//! be so.
+//! refused is seen nowhere; nothing is twice in one place, and nothing is both delivered and bounced.
+//! What cannot be seen is said to be so.
 
 pub mod body;
 pub mod books;

@@ -98,3 +98,17 @@ pub fn fields(content: &[u8], name: &str) -> Vec<String> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Tokens;
+
+    #[test]
+    fn no_token_is_a_part_of_another() {
+        let tokens = Tokens::new("run", 7);
+        let all: Vec<String> = (0..200).map(|_| tokens.next()).collect();
+        for one in &all {
+            assert_eq!(all.iter().filter(|other| other.contains(one)).count(), 1);
+        }
+    }
+}

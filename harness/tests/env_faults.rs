@@ -158,3 +158,23 @@ async fn a_statement_that_fails_leaves_nothing_of_those_before_it() {
     assert!(why.contains("no such table: u"), "{why}");
     assert_eq!(file.count("SELECT x FROM t").await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn rows_of_a_name_that_only_ends_alike_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let group = rustix::process::getegid().as_raw();
+    let file = SqliteFile::create(folder.path().join("mail.sqlite"), group).unwrap();
+    let tables = "CREATE TABLE domains (domain); CREATE TABLE forwardings (email);
+        CREATE TABLE transport (domain); CREATE TABLE users (email);
+        INSERT INTO domains VALUES ('d.test'), ('sub.d.test'), ('otherd.test');
+        INSERT INTO users VALUES ('a@d.test'), ('a@sub.d.test'), ('a@otherd.test')";
+    file.execute(tables).await.unwrap();
+    let removal = vmailspec::environment::names::removal(&["d.test"]).join(";");
+    file.execute(&removal).await.unwrap();
+    for (table, column) in [("domains", "domain"), ("users", "email")] {
+        let left = format!("SELECT 1 FROM {table} WHERE {column} LIKE '%otherd.test'");
+        assert_eq!(file.count(&left).await.unwrap(), 1, "{table}");
+        let all = file.count(&format!("SELECT 1 FROM {table}")).await;
+        assert_eq!(all.unwrap(), 1, "{table}");
+    }
+}

@@ -142,6 +142,17 @@ fn what_the_queue_holds_is_kept_and_what_was_put_off_need_not_be_waited_for() {
 }
 
 #[test]
+fn what_may_wait_in_a_queue_out_of_sight_is_not_called_lost() {
+    let mut books = books();
+    books.queue_is_hidden = true;
+    books.transactions.push(to(&[(FOREIGN, 250)], taken()));
+    assert_eq!(ids(&books), [""; 0]);
+    // A mailbox that is there has its mail.
+    books.transactions.push(to(&[(ADDRESS, 250)], taken()));
+    assert_eq!(ids(&books), ["ledger.lost"]);
+}
+
+#[test]
 fn a_failure_that_nobody_may_hear_of_shows_in_the_log() {
     let mut books = books();
     let mut silent = to(&[(ADDRESS, 250)], taken());

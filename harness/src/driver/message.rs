@@ -100,22 +100,34 @@ fn pad(octets: &mut Vec<u8>, size: usize) -> Result<(), String> {
 /// A dot at the beginning of a line is doubled (RFC 5321 §4.5.2).
 #[must_use]
 pub fn stuff(octets: &[u8]) -> Vec<u8> {
-    let mut sent = Vec::with_capacity(octets.len() + 16);
-    let mut begins = true;
-    let mut previous = 0;
-    for &octet in octets {
-        if begins && octet == b'.' {
-            sent.push(b'.');
-        }
-        sent.push(octet);
-        begins = previous == b'\r' && octet == b'\n';
-        previous = octet;
-    }
-    sent
+    let sent = lines_begin(octets).flat_map(|(begins, octet)| {
+        let times = if begins && octet == b'.' { 2 } else { 1 };
+        std::iter::repeat_n(octet, times)
+    });
+    sent.collect()
+}
+
+/// And there loses a dot again.
+#[must_use]
+pub fn unstuffed(octets: &[u8]) -> Vec<u8> {
+    let meant = lines_begin(octets).filter(|&(begins, octet)| !(begins && octet == b'.'));
+    meant.map(|(_, octet)| octet).collect()
+}
+
+/// Each octet, and whether a line begins with it.
+fn lines_begin(octets: &[u8]) -> impl Iterator<Item = (bool, u8)> {
+    let mut before = [b'\r', b'\n'];
+    octets.iter().map(move |&octet| {
+        let begins = before == *b"\r\n";
+        before = [before[1], octet];
+        (begins, octet)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::scenario::Text;
 
@@ -189,5 +201,12 @@ mod tests {
             ..Message::default()
         };
         assert!(built(&message).ends_with(b"A line of text."));
+    }
+
+    proptest! {
+        #[test]
+        fn dots_that_were_doubled_are_undone(content in "([.ab]|\r\n){0,60}") {
+            prop_assert_eq!(unstuffed(&stuff(content.as_bytes())), content.as_bytes());
+        }
     }
 }

@@ -115,29 +115,11 @@ fn is_field(line: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(u8::is_ascii_graphic)
 }
 
-/// Content as it crossed the wire after DATA, the doubled dots undone (RFC 5321 §4.5.2).
-#[must_use]
-pub fn unstuffed(content: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(content.len());
-    let mut begins = true;
-    let mut previous = 0;
-    for &octet in content {
-        if !(begins && octet == b'.') {
-            text.push(octet);
-        }
-        begins = previous == b'\r' && octet == b'\n';
-        previous = octet;
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
-    use crate::driver::message::stuff;
 
     #[rstest]
     #[case::its_end("A: b\r\n\r\none\r\ntwo\r\n", "A: b\nR: x\n\none\ntwo\n")]
@@ -180,12 +162,5 @@ mod tests {
         assert_eq!(Body::sent(sent.as_bytes()), None);
         let long = format!("A: b\r\n\r\n{}\r\n", "x".repeat(999));
         assert_eq!(Body::sent(long.as_bytes()), None);
-    }
-
-    proptest! {
-        #[test]
-        fn dots_that_were_doubled_are_undone(content in "([.ab]|\r\n){0,60}") {
-            prop_assert_eq!(unstuffed(&stuff(content.as_bytes())), content.as_bytes());
-        }
     }
 }

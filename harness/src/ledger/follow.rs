@@ -4,7 +4,8 @@
 //! It sees the octets that left and the replies that came, whatever wrote them, so that raw
 //! `bytes` are followed as `message` is. Every reply belongs to the oldest command without one.
 
-use super::body::{Body, unstuffed};
+use super::body::Body;
+use crate::driver::message::unstuffed;
 use crate::names::{TOKEN_FIELD, token_of};
 use crate::scenario::Span;
 use crate::wire::Reply;

@@ -167,13 +167,13 @@ impl Resolver {
                     if me {
                         // Those behind this server would only bring it back (RFC 5321 §5.1).
                         hosts.retain(|(better, _)| *better < preference);
-                        if hosts.is_empty() && best != Some(preference) {
+                        if hosts.is_empty() {
+                            if best == Some(preference) {
+                                return Err(loops());
+                            }
                             // A better one has no address that could be found now.
                             let text = format!("unable to find primary relay for {name}");
                             return Err(Verdict::put_off("4.4.4", "none", text));
-                        }
-                        if hosts.is_empty() {
-                            return Err(loops());
                         }
                         break;
                     }
