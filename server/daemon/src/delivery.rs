@@ -131,7 +131,7 @@ impl Delivery {
         let limit = services.params.borrow().default_process_limit;
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            maildir: Arc::new(maildir::Maildirs::new()),
+            maildir: Arc::default(),
             smtp: Arc::new(smtp::Client::new(services)),
             maildir_slots: Arc::new(Semaphore::new(limit)),
             smtp_slots: Arc::new(Semaphore::new(limit)),

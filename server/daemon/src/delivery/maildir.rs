@@ -17,7 +17,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
@@ -31,9 +31,8 @@ use crate::queue::Content;
 use crate::queue::file::{self, now};
 
 /// Delivers into Maildirs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Maildirs {
-    host: String,
     /// One lock a mailbox, so that parallel deliveries cannot pass its limit together.
     locks: Mutex<HashMap<PathBuf, Weak<Mutex<()>>>>,
 }
@@ -41,16 +40,11 @@ pub(crate) struct Maildirs {
 /// Numbers the files of this process in `tmp/`.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-impl Maildirs {
-    pub(crate) fn new() -> Self {
-        // Dovecot's way with names that could not stand in a file's name.
-        let host = log::nodename().replace('/', "\\057").replace(':', "\\072");
-        Self {
-            host,
-            locks: Mutex::default(),
-        }
-    }
+/// The machine in names of files; Dovecot's way with what could not stand there.
+static HOST: LazyLock<String> =
+    LazyLock::new(|| log::nodename().replace('/', "\\057").replace(':', "\\072"));
 
+impl Maildirs {
     /// Delivers to the mailbox that the table has at `value`; the first of its recipients is named.
     pub(crate) async fn deliver(
         &self,
@@ -91,7 +85,7 @@ impl Maildirs {
             "Return-Path: {}\nX-Original-To: {}\nDelivered-To: {}\n",
             record.sender, recipient.original, recipient.mailbox
         );
-        let (parcel, lock, host) = (parcel.clone(), self.lock(&path), self.host.clone());
+        let (parcel, lock) = (parcel.clone(), self.lock(&path));
         // Waits for the disk twice, on one thread, beside others that do: where the file system has
         // a journal, it commits them together.
         let work = spawn_blocking(move || {
@@ -115,7 +109,7 @@ impl Maildirs {
                     });
                 }
             }
-            let folder = draft.finish(&path, &host, params.virtual_mailbox_extended)?;
+            let folder = draft.finish(&path, params.virtual_mailbox_extended)?;
             quota::add(&path, size);
             drop(turn);
             // It is in `new`: should this fail, a second copy is the lesser evil.
@@ -243,17 +237,18 @@ impl Draft {
     }
 
     /// Moves it to `new/`, and returns that folder, to be flushed.
-    fn finish(mut self, maildir: &Path, host: &str, named: bool) -> Result<File, Verdict> {
+    fn finish(mut self, maildir: &Path, named: bool) -> Result<File, Verdict> {
         let new = maildir.join("new");
         let failed = refused("create", &new);
         let metadata = self.file.metadata().map_err(failed)?;
         let now = now();
         let mut name = format!(
-            "{}.V{:x}I{:x}M{}.{host}",
+            "{}.V{:x}I{:x}M{}.{}",
             now.as_secs(),
             metadata.dev(),
             metadata.ino(),
             now.subsec_micros(),
+            *HOST
         );
         if named {
             let _ = write!(name, ",S={}", self.size);

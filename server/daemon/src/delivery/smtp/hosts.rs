@@ -5,7 +5,7 @@
 //! "takes no mail" is a failure (5.1.10, RFC 7505), and the server itself is a loop (5.4.6).
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -276,12 +276,10 @@ fn try_again(name: &str, kind: RecordType) -> Verdict {
 
 /// An address instead of a name, as transport tables and domain literals write it.
 fn literal(name: &str) -> Option<IpAddr> {
-    let v6 = || {
-        let (tag, address) = name.split_at_checked(5)?;
-        tag.eq_ignore_ascii_case("IPv6:")
-            .then(|| address.parse::<Ipv6Addr>().ok())?
-    };
-    name.parse().ok().or_else(|| v6().map(IpAddr::V6))
+    match name.split_at_checked(5) {
+        Some((tag, v6)) if tag.eq_ignore_ascii_case("IPv6:") => v6.parse().ok().map(IpAddr::V6),
+        _ => name.parse().ok(),
+    }
 }
 
 /// Whether this server listens there: exactly, or on all addresses of this machine.
@@ -313,18 +311,14 @@ mod tests {
         );
     }
 
-    #[test]
-    fn another_port_of_the_same_address_is_not_this_server() {
-        let mine = ["127.0.0.1:25".parse().unwrap()];
-        assert!(is_mine("127.0.0.1:25".parse().unwrap(), &mine));
-        assert!(!is_mine("127.0.0.1:2525".parse().unwrap(), &mine));
-        assert!(!is_mine("127.0.0.9:25".parse().unwrap(), &mine));
-    }
-
-    #[test]
-    fn all_addresses_of_the_machine_include_loopback_ones() {
-        let mine = ["0.0.0.0:25".parse().unwrap()];
-        assert!(is_mine("127.0.0.7:25".parse().unwrap(), &mine));
-        assert!(!is_mine("192.0.2.1:25".parse().unwrap(), &mine));
+    #[rstest]
+    #[case::itself("127.0.0.1:25", "127.0.0.1:25", true)]
+    #[case::another_port("127.0.0.1:25", "127.0.0.1:2525", false)]
+    #[case::another_address("127.0.0.1:25", "127.0.0.9:25", false)]
+    #[case::all_include_loopback_ones("0.0.0.0:25", "127.0.0.7:25", true)]
+    #[case::all_are_those_of_the_machine("0.0.0.0:25", "192.0.2.1:25", false)]
+    fn an_address_is_this_servers(#[case] mine: &str, #[case] address: &str, #[case] is: bool) {
+        let listening = [mine.parse().unwrap()];
+        assert_eq!(is_mine(address.parse().unwrap(), &listening), is);
     }
 }
