@@ -170,10 +170,8 @@ pub(crate) fn below(base: &Path, value: &str) -> Result<PathBuf, UnsafePath> {
         return Err(UnsafePath::Absolute);
     }
     let path = value.strip_suffix('/').unwrap_or(value);
-    if path
-        .split('/')
-        .any(|component| matches!(component, "" | "." | ".."))
-    {
+    let mut parts = path.split('/');
+    if parts.any(|part| matches!(part, "" | "." | "..")) {
         return Err(UnsafePath::Component);
     }
     if !value.ends_with('/') {

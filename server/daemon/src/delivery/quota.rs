@@ -179,9 +179,7 @@ fn size_in_name(name: &str) -> Option<u64> {
 
 /// Replaces `maildirsize`, as a whole.
 fn write(path: &Path, limit: u64, bytes: i64, messages: i64) -> io::Result<()> {
-    let temporary = path
-        .join("tmp")
-        .join(format!("maildirsize.{}", std::process::id()));
+    let temporary = path.join(format!("tmp/maildirsize.{}", std::process::id()));
     let _ = fs::remove_file(&temporary);
     let mut file = file::create(&temporary)?;
     file.write_all(format!("{limit}S\n{bytes} {messages}\n").as_bytes())?;

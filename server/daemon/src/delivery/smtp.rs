@@ -26,12 +26,12 @@ use vmaild_protocol::ReversePath;
 use vmaild_protocol::session::Ret;
 
 use self::hosts::Resolver;
-use self::session::{Broken, Session};
+use self::session::Session;
 use super::{Parcel, Verdict, locked};
 use crate::config::Params;
 use crate::log;
 use crate::queue::Services;
-use crate::queue::file::{Recipient, notify_text};
+use crate::queue::file::{Reason, Recipient, notify_text};
 use crate::tls::Connector;
 
 /// A connection to a next hop, in clear or under TLS.
@@ -156,9 +156,9 @@ impl Client {
                     talked = true;
                     letter.attempt(session, &hop).await;
                 }
-                Err(broken) => {
-                    log!("smtp", "{}: {}", parcel.record.id, broken.reason.text);
-                    let verdict = broken.verdict();
+                Err(reason) => {
+                    log!("smtp", "{}: {}", parcel.record.id, reason.text);
+                    let verdict = Verdict::PutOff(reason);
                     letter.decide_left(&verdict);
                     down = Some(verdict);
                 }
@@ -211,11 +211,13 @@ impl Letter<'_> {
                     session.quit(self.parcel.params.smtp_quit_timeout);
                 }
             }
-            Err(broken) => {
-                if broken.may_be_taken {
+            Err(mut reason) => {
+                if session.may_be_taken {
                     self.left.clear();
+                    let note = " -- message may be sent more than once";
+                    reason.text.push_str(note);
                 }
-                self.decide(&open, &broken.verdict());
+                self.decide(&open, &Verdict::PutOff(reason));
             }
         }
         let verdicts = &self.verdicts;
@@ -229,7 +231,7 @@ impl Letter<'_> {
         &mut self,
         session: &mut Session,
         open: &mut Vec<usize>,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Reason> {
         let (record, params) = (&self.parcel.record, &self.parcel.params);
         if let Some(verdict) = self.impossible(session) {
             self.decide(open, &verdict);
@@ -282,7 +284,7 @@ impl Letter<'_> {
         Ok(())
     }
 
-    async fn data(&self, session: &mut Session) -> Result<Verdict, Broken> {
+    async fn data(&self, session: &mut Session) -> Result<Verdict, Reason> {
         let params = &self.parcel.params;
         let limit = params.smtp_data_init_timeout;
         let reply = session.ask("DATA", limit, "sending DATA command").await?;

@@ -16,7 +16,7 @@ use super::Stream;
 use super::hosts::Host;
 use crate::config::Params;
 use crate::config::params::TlsLevel;
-use crate::delivery::{Verdict, words};
+use crate::delivery::words;
 use crate::log;
 use crate::queue::Content;
 use crate::queue::file::Reason;
@@ -25,7 +25,7 @@ use crate::tls::Connector;
 /// postconf(5) smtp_line_length_limit: longer lines are continued on the next (RFC 5321 §4.5.3.1.6).
 const LINE_LIMIT: usize = 998;
 
-/// A session; whoever gets it from `open` may say MAIL.
+/// A session; whoever gets it from `open` may say MAIL. After an error it is of no more use.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) host: Host,
@@ -33,38 +33,8 @@ pub(super) struct Session {
     reader: ReplyReader,
     /// The keywords of its EHLO reply, in upper case, and what follows each.
     extensions: HashMap<String, String>,
-}
-
-/// Why a session is of no more use.
-pub(super) struct Broken {
-    pub(super) reason: Reason,
-    /// The end of the message was sent, and no answer came.
+    /// The end of a message was sent, and no answer came yet.
     pub(super) may_be_taken: bool,
-}
-
-impl Broken {
-    /// The host itself has not said it.
-    fn new(status: &str, text: String) -> Self {
-        Reason::new(status, "none", text).into()
-    }
-
-    /// What it means for a recipient: put off, always.
-    pub(super) fn verdict(mut self) -> Verdict {
-        if self.may_be_taken {
-            let note = " -- message may be sent more than once";
-            self.reason.text.push_str(note);
-        }
-        Verdict::PutOff(self.reason)
-    }
-}
-
-impl From<Reason> for Broken {
-    fn from(reason: Reason) -> Self {
-        Self {
-            reason,
-            may_be_taken: false,
-        }
-    }
 }
 
 impl Session {
@@ -73,12 +43,12 @@ impl Session {
         params: &Params,
         host: &Host,
         tls: Option<&Connector>,
-    ) -> Result<Self, Broken> {
+    ) -> Result<Self, Reason> {
         let level = params.smtp_tls_security_level;
         let tls = tls.filter(|_| matches!(level, TlsLevel::May | TlsLevel::Encrypt));
         match Self::greet(params, host, tls).await {
             // Opportunistic: where TLS does not work the mail goes in clear.
-            Err(Broken { reason, .. }) if reason.status == "4.7.5" && level == TlsLevel::May => {
+            Err(reason) if reason.status == "4.7.5" && level == TlsLevel::May => {
                 log!("smtp", "{}; retrying in clear", reason.text);
                 Self::greet(params, host, None).await
             }
@@ -86,13 +56,13 @@ impl Session {
         }
     }
 
-    async fn greet(params: &Params, host: &Host, tls: Option<&Connector>) -> Result<Self, Broken> {
+    async fn greet(params: &Params, host: &Host, tls: Option<&Connector>) -> Result<Self, Reason> {
         let connecting = TcpStream::connect(host.address);
         let stream = timeout(params.smtp_connect_timeout, connecting).await;
         let stream = stream.unwrap_or_else(|_| Err(io::Error::other("Connection timed out")));
         let stream = stream.map_err(|error| {
             let text = format!("connect to {}: {}", host.relay(), words(&error));
-            Broken::new("4.4.1", text)
+            Reason::new("4.4.1", "none", text)
         })?;
         let _ = stream.set_nodelay(true);
         let mut session = Self {
@@ -100,6 +70,7 @@ impl Session {
             stream: Box::new(stream),
             reader: ReplyReader::new(),
             extensions: HashMap::new(),
+            may_be_taken: false,
         };
         let what = "receiving the initial server greeting";
         let greeting = session.reply(params.smtp_helo_timeout, what).await?;
@@ -110,7 +81,7 @@ impl Session {
         match tls.filter(|_| session.offers("STARTTLS")) {
             None if params.smtp_tls_security_level == TlsLevel::Encrypt => {
                 let text = format!("TLS is required, but was not offered by host {host}");
-                Err(Broken::new("4.7.4", text))
+                Err(Reason::new("4.7.4", "none", text))
             }
             None => Ok(session),
             Some(tls) => session.start_tls(params, tls).await,
@@ -118,20 +89,21 @@ impl Session {
     }
 
     /// STARTTLS, the handshake, and EHLO under TLS.
-    async fn start_tls(mut self, params: &Params, tls: &Connector) -> Result<Self, Broken> {
+    async fn start_tls(mut self, params: &Params, tls: &Connector) -> Result<Self, Reason> {
         let what = "performing the STARTTLS handshake";
         let limit = params.smtp_helo_timeout;
         let reply = self.ask("STARTTLS", limit, what).await?;
         let host = &self.host;
         if !reply.is_success() {
             let text = format!("{host} refused STARTTLS: {reply}");
-            return Err(Broken::new("4.7.5", text));
+            return Err(Reason::new("4.7.5", "none", text));
         }
-        let failed =
-            |why: String| Broken::new("4.7.5", format!("Cannot start TLS with {host}: {why}"));
-        let stream = timeout(limit, tls.connect(&host.name, self.stream));
-        let stream = stream.await.map_err(|_| failed("timed out".to_owned()))?;
-        self.stream = stream.map_err(|error| failed(error.to_string()))?;
+        let stream = timeout(limit, tls.connect(&host.name, self.stream)).await;
+        let stream = stream.unwrap_or_else(|_| Err(io::Error::other("timed out")));
+        self.stream = stream.map_err(|error| {
+            let text = format!("Cannot start TLS with {host}: {error}");
+            Reason::new("4.7.5", "none", text)
+        })?;
         // What was said before TLS counts no more (RFC 3207 §4.2).
         self.reader = ReplyReader::new();
         self.hello(params, true).await?;
@@ -139,7 +111,7 @@ impl Session {
     }
 
     /// EHLO, and HELO where EHLO is not known (RFC 5321 §3.2); under TLS it was known already.
-    async fn hello(&mut self, params: &Params, tls: bool) -> Result<(), Broken> {
+    async fn hello(&mut self, params: &Params, tls: bool) -> Result<(), Reason> {
         let limit = params.smtp_helo_timeout;
         let mut verb = "EHLO";
         loop {
@@ -185,7 +157,7 @@ impl Session {
         command: &str,
         limit: Duration,
         what: &str,
-    ) -> Result<Reply, Broken> {
+    ) -> Result<Reply, Reason> {
         self.send(&[command], limit, what).await?;
         self.reply(limit, what).await
     }
@@ -196,7 +168,7 @@ impl Session {
         commands: &[impl AsRef<str>],
         limit: Duration,
         what: &str,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Reason> {
         let mut octets = Vec::new();
         for command in commands {
             // Nothing that came from elsewhere may begin a command of its own.
@@ -207,7 +179,7 @@ impl Session {
         self.write(&octets, limit, what).await
     }
 
-    async fn write(&mut self, octets: &[u8], limit: Duration, what: &str) -> Result<(), Broken> {
+    async fn write(&mut self, octets: &[u8], limit: Duration, what: &str) -> Result<(), Reason> {
         let sending = async {
             self.stream.write_all(octets).await?;
             self.stream.flush().await
@@ -218,7 +190,7 @@ impl Session {
     }
 
     /// The next reply.
-    pub(super) async fn reply(&mut self, limit: Duration, what: &str) -> Result<Reply, Broken> {
+    pub(super) async fn reply(&mut self, limit: Duration, what: &str) -> Result<Reply, Reason> {
         let receiving = async {
             let mut chunk = [0; 4096];
             loop {
@@ -228,7 +200,7 @@ impl Session {
                     Err(error) => {
                         let host = &self.host;
                         let text = format!("Protocol error: host {host}: {error} while {what}");
-                        return Err(Broken::new("4.5.0", text));
+                        return Err(Reason::new("4.5.0", "none", text));
                     }
                 }
                 match self.stream.read(&mut chunk).await {
@@ -247,7 +219,7 @@ impl Session {
         content: &Content,
         seven_bit: bool,
         params: &Params,
-    ) -> Result<Reply, Broken> {
+    ) -> Result<Reply, Reason> {
         let mut encoder = Encoder {
             seven_bit,
             ..Encoder::default()
@@ -266,7 +238,7 @@ impl Session {
             });
             let unreadable = |error: io::Error| {
                 // No dot is sent: the host must not take half a message for a whole one.
-                Broken::new("4.3.0", format!("cannot read the message: {error}"))
+                Reason::new("4.3.0", "none", format!("cannot read the message: {error}"))
             };
             let (back, chunk) = read
                 .await
@@ -282,15 +254,12 @@ impl Session {
             self.write(&octets, limit, what).await?;
         }
         encoder.end(&mut octets);
-        let ending = async {
-            self.write(&octets, limit, what).await?;
-            let limit = params.smtp_data_done_timeout;
-            self.reply(limit, "sending end of data").await
-        };
-        ending.await.map_err(|broken| Broken {
-            may_be_taken: true,
-            ..broken
-        })
+        self.may_be_taken = true;
+        self.write(&octets, limit, what).await?;
+        let limit = params.smtp_data_done_timeout;
+        let reply = self.reply(limit, "sending end of data").await?;
+        self.may_be_taken = false;
+        Ok(reply)
     }
 
     /// Whether it is ready for another message.
@@ -310,22 +279,22 @@ impl Session {
 
 /// A host that does not want to talk: put off, whatever the class (postconf(5)
 /// smtp_skip_5xx_greeting).
-fn refused(host: &Host, reply: &Reply, to: &str) -> Broken {
+fn refused(host: &Host, reply: &Reply, to: &str) -> Reason {
     let status = reply
         .enhanced()
         .map_or_else(|| "4.0.0".to_owned(), |code| format!("4{}", &code[1..]));
     let text = format!("host {host} refused to talk to me: {reply} (in reply to {to})");
-    host.reason(&status, reply, text).into()
+    host.reason(&status, reply, text)
 }
 
-fn lost(host: &Host, what: &str) -> Broken {
+fn lost(host: &Host, what: &str) -> Reason {
     let text = format!("lost connection with {host} while {what}");
-    Reason::new("4.4.2", &host.relay(), text).into()
+    Reason::new("4.4.2", &host.relay(), text)
 }
 
-fn timed_out(host: &Host, what: &str) -> Broken {
+fn timed_out(host: &Host, what: &str) -> Reason {
     let text = format!("conversation with {host} timed out while {what}");
-    Reason::new("4.4.2", &host.relay(), text).into()
+    Reason::new("4.4.2", &host.relay(), text)
 }
 
 /// Stored content as it goes over the wire: CRLF, dots doubled, long lines continued.
@@ -383,29 +352,24 @@ mod tests {
 
     use super::*;
 
-    fn encoded(pieces: &[&[u8]]) -> Vec<u8> {
+    fn encoded(stored: &str) -> String {
         let (mut encoder, mut wire) = (Encoder::default(), Vec::new());
-        for piece in pieces {
-            encoder.encode(piece, &mut wire);
-        }
+        encoder.encode(stored.as_bytes(), &mut wire);
         encoder.end(&mut wire);
-        wire
+        String::from_utf8(wire).unwrap()
     }
 
     #[rstest]
     #[case("no end", "no end\r\n.\r\n")]
     #[case("a\rb\n", "a b\r\n.\r\n")]
     fn a_line_is_ended_and_a_cr_is_a_blank(#[case] stored: &str, #[case] wire: &str) {
-        assert_eq!(
-            String::from_utf8(encoded(&[stored.as_bytes()])).unwrap(),
-            wire
-        );
+        assert_eq!(encoded(stored), wire);
     }
 
     #[test]
     fn long_lines_are_continued_as_postfix_does() {
-        let wire = encoded(&[&[b'x'; 2048], b"\n"]);
-        let lengths: Vec<usize> = wire.split(|&o| o == b'\n').map(<[u8]>::len).collect();
+        let wire = encoded(&("x".repeat(2048) + "\n"));
+        let lengths: Vec<usize> = wire.split('\n').map(str::len).collect();
         // Without the CRs: 998, 998, 54 (oracle D04), the dot.
         assert_eq!(lengths, [999, 999, 55, 2, 0]);
     }
