@@ -102,38 +102,30 @@ impl Filter {
     /// Appends to `stored` what these octets become; they may be cut anywhere.
     pub fn write(&mut self, octets: &[u8], stored: &mut Vec<u8>) {
         self.eight_bit |= !octets.is_ascii();
-        let mut rest = octets;
-        while !rest.is_empty() {
-            let run = rest
-                .iter()
-                .position(|&octet| octet == b'\r')
-                .unwrap_or(rest.len());
-            let (plain, behind) = rest.split_at(run);
-            if let Some(&first) = plain.first() {
-                // CRs directly before a line end belong to it; any other is a blank.
-                let returns = std::mem::take(&mut self.returns);
-                if first != b'\n' {
-                    (0..returns).for_each(|_| self.lines(b" ", stored));
-                }
-                self.lines(plain, stored);
+        for (index, plain) in octets.split(|&octet| octet == b'\r').enumerate() {
+            self.returns += usize::from(index > 0);
+            match plain.first() {
+                None => continue,
+                // CRs directly before a line end belong to it.
+                Some(b'\n') => self.returns = 0,
+                Some(_) => self.blanks(stored),
             }
-            rest = match behind {
-                [] => behind,
-                [_, more @ ..] => {
-                    self.returns += 1;
-                    more
-                }
-            };
+            self.lines(plain, stored);
         }
     }
 
     /// The end: the last line is ended where it was not.
     pub fn end(&mut self, stored: &mut Vec<u8>) {
-        for _ in 0..std::mem::take(&mut self.returns) {
-            self.lines(b" ", stored);
-        }
+        self.blanks(stored);
         if !self.line.is_empty() || self.open {
             self.lines(b"\n", stored);
+        }
+    }
+
+    /// CRs that end no line are blanks.
+    fn blanks(&mut self, stored: &mut Vec<u8>) {
+        for _ in 0..std::mem::take(&mut self.returns) {
+            self.lines(b" ", stored);
         }
     }
 
@@ -183,7 +175,7 @@ impl Filter {
                 self.part = Part::Header { dropped: false };
             }
             _ => {
-                let Some(name) = header_name(line) else {
+                let Some((name, value)) = header(line) else {
                     // Text without a header before it: the empty line that was left out.
                     stored.push(b'\n');
                     stored.extend_from_slice(line);
@@ -194,13 +186,8 @@ impl Filter {
                 self.part = Part::Header { dropped };
                 self.hops += usize::from(name == "received");
                 if name == "message-id" && self.message_id.is_empty() {
-                    let value = line
-                        .splitn(2, |&octet| octet == b':')
-                        .nth(1)
-                        .unwrap_or_default();
-                    String::from_utf8_lossy(value)
-                        .trim()
-                        .clone_into(&mut self.message_id);
+                    let value = String::from_utf8_lossy(value);
+                    value.trim().clone_into(&mut self.message_id);
                 }
                 if dropped {
                     return;
@@ -211,14 +198,14 @@ impl Filter {
     }
 }
 
-/// The name of the header that a line begins, in lower case (RFC 5322 §2.2).
-fn header_name(line: &[u8]) -> Option<String> {
+/// The name of the header that a line begins, in lower case, and what follows it (RFC 5322 §2.2).
+fn header(line: &[u8]) -> Option<(String, &[u8])> {
     let colon = line.iter().position(|&octet| octet == b':')?;
-    let name = std::str::from_utf8(line.get(..colon)?)
+    let name = std::str::from_utf8(&line[..colon])
         .ok()?
         .trim_end_matches([' ', '\t']);
-    let printable = !name.is_empty() && name.bytes().all(|octet| (b'!'..=b'~').contains(&octet));
-    printable.then(|| name.to_ascii_lowercase())
+    let printable = !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic());
+    printable.then(|| (name.to_ascii_lowercase(), &line[colon + 1..]))
 }
 
 #[cfg(test)]
@@ -227,11 +214,9 @@ mod tests {
 
     use super::*;
 
-    fn stored(pieces: &[&[u8]]) -> Vec<u8> {
+    fn stored(came: &[u8]) -> Vec<u8> {
         let (mut filter, mut stored) = (Filter::default(), Vec::new());
-        for piece in pieces {
-            filter.write(piece, &mut stored);
-        }
+        filter.write(came, &mut stored);
         filter.end(&mut stored);
         stored
     }
@@ -253,10 +238,8 @@ mod tests {
     )]
     #[case::text_inside_the_header("To: z\r\nno header\r\n", "To: z\n\nno header\n")]
     fn content_is_stored_with_line_feeds(#[case] came: &str, #[case] becomes: &str) {
-        assert_eq!(
-            String::from_utf8(stored(&[came.as_bytes()])).unwrap(),
-            becomes
-        );
+        let stored = String::from_utf8(stored(came.as_bytes())).unwrap();
+        assert_eq!(stored, becomes);
     }
 
     #[test]
@@ -271,6 +254,6 @@ mod tests {
     fn a_header_line_without_end_is_passed_on_in_pieces() {
         let long = [b"X: ".as_slice(), &vec![b'x'; 300_000], b"\r\n\r\nbody\r\n"].concat();
         let expected = [b"X: ".as_slice(), &vec![b'x'; 300_000], b"\n\nbody\n"].concat();
-        assert_eq!(stored(&[&long]), expected);
+        assert_eq!(stored(&long), expected);
     }
 }
