@@ -62,7 +62,9 @@ impl Config {
         };
         let file = folder.join("main.cf");
         let main = Settings::read(&file, &mut reader.mistakes);
-        let entries = master_cf::read(&folder.join("master.cf"), &mut reader.mistakes);
+        let master = folder.join("master.cf");
+        let text = main_cf::read_text(&master, &mut reader.mistakes).unwrap_or_default();
+        let entries = master_cf::parse(&master, &text, &mut reader.mistakes);
         if !file.is_file() {
             return Err(reader.mistakes);
         }
@@ -77,22 +79,17 @@ impl Config {
             reader.service.clone_from(&entry.name);
             services.extend(Service::read(&mut reader, entry));
         }
-        let Reader {
-            mut mistakes,
-            mut warnings,
-            ..
-        } = reader;
-        for list in [&mut mistakes, &mut warnings] {
+        for list in [&mut reader.mistakes, &mut reader.warnings] {
             list.sort();
             list.dedup();
         }
         match params {
-            Some(params) if mistakes.is_empty() => Ok(Self {
+            Some(params) if reader.mistakes.is_empty() => Ok(Self {
                 params: Arc::new(params),
                 services,
-                warnings,
+                warnings: reader.warnings,
             }),
-            _ => Err(mistakes),
+            _ => Err(reader.mistakes),
         }
     }
 }

@@ -34,11 +34,8 @@ pub fn received(
     id: &str,
     when: &Zoned,
 ) -> String {
-    let helo = if envelope.helo.is_empty() {
-        "unknown"
-    } else {
-        &envelope.helo
-    };
+    let helo = Some(envelope.helo.as_str()).filter(|helo| !helo.is_empty());
+    let helo = helo.unwrap_or("unknown");
     let client = match origin.client {
         IpAddr::V6(client) => format!("IPv6:{client}"),
         IpAddr::V4(client) => client.to_string(),
@@ -72,10 +69,10 @@ enum Part {
     /// Before the first line.
     #[default]
     Start,
-    /// In the header, after a line that is kept or dropped.
-    Header { dropped: bool },
-    /// The rest of an over-long header line, kept or dropped.
-    LongLine { dropped: bool },
+    /// In the header, at the beginning of a line.
+    Header,
+    /// In the header, in the rest of an over-long line.
+    LongLine,
     /// After the header.
     Body,
 }
@@ -84,6 +81,8 @@ enum Part {
 #[derive(Debug, Default)]
 pub struct Filter {
     part: Part,
+    /// The header before it is one that is not stored.
+    dropped: bool,
     /// The line of the header that is not yet complete.
     line: Vec<u8>,
     /// Carriage returns seen of which it is not yet known what follows.
@@ -132,20 +131,17 @@ impl Filter {
     /// Octets without CR.
     fn lines(&mut self, octets: &[u8], stored: &mut Vec<u8>) {
         let mut rest = octets;
-        while self.part != Part::Body && !rest.is_empty() {
-            let end = rest
-                .iter()
-                .position(|&octet| octet == b'\n')
-                .map_or(rest.len(), |at| at + 1);
-            let (piece, behind) = rest.split_at(end);
-            rest = behind;
+        while self.part != Part::Body
+            && let Some(piece) = rest.split_inclusive(|&octet| octet == b'\n').next()
+        {
+            rest = &rest[piece.len()..];
             let complete = piece.ends_with(b"\n");
-            if let Part::LongLine { dropped } = self.part {
-                if !dropped {
+            if self.part == Part::LongLine {
+                if !self.dropped {
                     stored.extend_from_slice(piece);
                 }
                 if complete {
-                    self.part = Part::Header { dropped };
+                    self.part = Part::Header;
                 }
                 continue;
             }
@@ -153,8 +149,8 @@ impl Filter {
             if complete || self.line.len() > HEADER_LINE_LIMIT {
                 let line = std::mem::take(&mut self.line);
                 self.header_line(&line, stored);
-                if let (Part::Header { dropped }, false) = (self.part, complete) {
-                    self.part = Part::LongLine { dropped };
+                if !complete && self.part == Part::Header {
+                    self.part = Part::LongLine;
                 }
             }
         }
@@ -165,36 +161,34 @@ impl Filter {
     /// A line before the body: a header, its continuation, the empty line, or body already.
     fn header_line(&mut self, line: &[u8], stored: &mut Vec<u8>) {
         let continued = matches!(line.first(), Some(b' ' | b'\t'));
-        match self.part {
+        let was_dropped = std::mem::take(&mut self.dropped);
+        match (self.part, header(line)) {
             _ if line == b"\n" => self.part = Part::Body,
-            Part::Header { dropped: true } if continued => return,
-            Part::Header { .. } if continued => {}
-            Part::Start if line.starts_with(b"From ") || line.starts_with(b">From ") => {
+            (Part::Header, _) if continued => self.dropped = was_dropped,
+            (Part::Start, _) if line.starts_with(b"From ") || line.starts_with(b">From ") => {
                 // The separator of an mbox file: not a header, but not the sender's text either.
                 stored.extend_from_slice(b"X-Mailbox-Line: ");
-                self.part = Part::Header { dropped: false };
+                self.part = Part::Header;
             }
-            _ => {
-                let Some((name, value)) = header(line) else {
-                    // Text without a header before it: the empty line that was left out.
-                    stored.push(b'\n');
-                    stored.extend_from_slice(line);
-                    self.part = Part::Body;
-                    return;
-                };
+            (_, None) => {
+                // Text without a header before it: the empty line that was left out.
+                stored.push(b'\n');
+                self.part = Part::Body;
+            }
+            (_, Some((name, value))) => {
+                self.part = Part::Header;
                 let dropped = DROPPED.contains(&name.as_str());
-                self.part = Part::Header { dropped };
                 self.hops += usize::from(name == "received");
                 if name == "message-id" && self.message_id.is_empty() {
                     let value = String::from_utf8_lossy(value);
                     value.trim().clone_into(&mut self.message_id);
                 }
-                if dropped {
-                    return;
-                }
+                self.dropped = dropped;
             }
         }
-        stored.extend_from_slice(line);
+        if !self.dropped {
+            stored.extend_from_slice(line);
+        }
     }
 }
 

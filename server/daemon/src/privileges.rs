@@ -57,13 +57,8 @@ const FILES_BESIDE: usize = 64;
 fn raise_file_limit(params: &Params) {
     let limit = getrlimit(Resource::Nofile);
     // Without more, accept waits for descriptors; nothing is lost.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
+    let current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     let (sessions, deliveries) = (params.vmaild_session_limit, params.default_process_limit);
     // To Maildirs and to next hops each.
     let needed = deliveries.saturating_mul(2 * FILES_PER_DELIVERY);

@@ -4,7 +4,6 @@
 //! visible character is `#` do not count, not even between a line and its continuation. Of two
 //! lines with one name the later wins. The table files (`mysql_table(5)`) have the same form.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +21,6 @@ const EXPANSION_LIMIT: usize = 64 * 1024;
 pub(crate) struct Setting {
     /// The value, trimmed, continuation lines joined.
     pub(crate) text: String,
-    /// Where it was set.
     pub(crate) place: Place,
 }
 
@@ -40,7 +38,6 @@ impl Settings {
         Self::parse(file, &text, mistakes)
     }
 
-    /// Parses the text of `file`.
     pub(crate) fn parse(file: &Path, text: &str, mistakes: &mut Vec<Mistake>) -> Self {
         let mut settings = Self {
             file: file.to_owned(),
@@ -66,7 +63,6 @@ impl Settings {
         self.by_name.insert(name.trim().to_owned(), setting);
     }
 
-    /// The setting called `name`.
     pub(crate) fn get(&self, name: &str) -> Option<&Setting> {
         self.by_name.get(name)
     }
@@ -121,31 +117,30 @@ pub(crate) fn logical_lines(text: &str) -> Vec<(u32, String)> {
 /// (postconf(5)) by what `value_of` says. A name that it does not know counts as empty.
 pub(crate) fn expand(
     text: &str,
-    value_of: &dyn Fn(&str) -> Option<String>,
+    value_of: &mut dyn FnMut(&str) -> Option<String>,
 ) -> Result<String, String> {
-    let left = Cell::new(EXPANSION_LIMIT);
+    let left = EXPANSION_LIMIT;
     Expansion { value_of, left }.text(text, 0)
 }
 
 /// The expansion of one value.
 struct Expansion<'a> {
-    value_of: &'a dyn Fn(&str) -> Option<String>,
+    value_of: &'a mut dyn FnMut(&str) -> Option<String>,
     /// Octets that may still be read.
-    left: Cell<usize>,
+    left: usize,
 }
 
 impl Expansion<'_> {
-    fn text(&self, text: &str, depth: usize) -> Result<String, String> {
+    fn text(&mut self, text: &str, depth: usize) -> Result<String, String> {
         if depth > EXPANSION_DEPTH {
             return Err(format!("{text:?} refers to itself"));
         }
         // An empty value costs as well: there may be many of them.
-        let left = self.left.get().checked_sub(text.len() + 1);
-        self.left.set(left.ok_or_else(|| {
+        self.left = self.left.checked_sub(text.len() + 1).ok_or_else(|| {
             format!(
                 "too long when its names are replaced, expected {EXPANSION_LIMIT} octets or less"
             )
-        })?);
+        })?;
         let mut out = String::new();
         let mut rest = text;
         while let Some(dollar) = rest.find('$') {
@@ -169,7 +164,7 @@ impl Expansion<'_> {
         Ok(out)
     }
 
-    fn named(&self, name: &str, depth: usize) -> Result<String, String> {
+    fn named(&mut self, name: &str, depth: usize) -> Result<String, String> {
         match (self.value_of)(name) {
             Some(value) => self.text(&value, depth + 1),
             None => Ok(String::new()),
@@ -177,7 +172,7 @@ impl Expansion<'_> {
     }
 
     /// What stands between `${` and `}`.
-    fn braced(&self, inside: &str, depth: usize) -> Result<String, String> {
+    fn braced(&mut self, inside: &str, depth: usize) -> Result<String, String> {
         let (name, condition) = leading_name(inside.trim());
         if name.is_empty() {
             return Err(format!(

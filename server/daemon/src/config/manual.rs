@@ -24,14 +24,14 @@ pub fn text() -> String {
     page.extend(HONOURED.iter().map(|row| {
         let mut kind = row.kind.to_owned();
         if row.least > 0 {
-            kind += &format!(", {} or more", row.least);
+            kind = format!("{kind}, {} or more", row.least);
         }
         if !row.default.is_empty() {
-            kind += &format!("; `{}`", row.default);
+            kind = format!("{kind}; `{}`", row.default);
         }
         let mut what = row.what.to_owned();
         if !row.differs.is_empty() {
-            what += &format!(" *Postfix:* {}.", row.differs);
+            what = format!("{what} *Postfix:* {}.", row.differs);
         }
         format!("- `{}` ({kind}): {what}", row.name)
     }));

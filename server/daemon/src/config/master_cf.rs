@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use super::main_cf::{bracketed, logical_lines, read_text};
+use super::main_cf::{bracketed, logical_lines};
 use super::mistake::{Mistake, Place};
 use super::values::number;
 
@@ -18,21 +18,14 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     /// What stands before the colon; `None` where inet_interfaces says it.
     pub(crate) host: Option<IpAddr>,
-    /// The port.
     pub(crate) port: u16,
     /// `-o name=value`, in order.
     pub(crate) overrides: Vec<(String, String)>,
-    /// Where the service stands.
     pub(crate) place: Place,
 }
 
-/// The smtpd services of `file`.
-pub(crate) fn read(file: &Path, mistakes: &mut Vec<Mistake>) -> Vec<Entry> {
-    let text = read_text(file, mistakes).unwrap_or_default();
-    parse(file, &text, mistakes)
-}
-
-fn parse(file: &Path, text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Entry> {
+/// The smtpd services of the text of `file`.
+pub(crate) fn parse(file: &Path, text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     for (number, line) in logical_lines(text) {
         let place = Place::new(file, number);

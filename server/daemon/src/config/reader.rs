@@ -1,8 +1,5 @@
 //! One reading of the parameters: main.cf, or main.cf with the `-o` options of one service.
 
-use std::cell::RefCell;
-use std::path::Path;
-
 use super::main_cf::{Settings, expand};
 use super::mistake::Mistake;
 use super::params::{self, Params, Row};
@@ -32,23 +29,18 @@ impl Reader {
         Params::read(self)
     }
 
-    /// The folder of the configuration, to which paths are relative.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.tables.folder
-    }
-
     /// What `$name` stands for, before expansion.
     fn text_of(&self, name: &str) -> Option<String> {
         if let Some(setting) = self.settings.get(name) {
             return Some(setting.text.clone());
         }
         match name {
-            "config_directory" => Some(self.folder().display().to_string()),
+            "config_directory" => Some(self.tables.folder.display().to_string()),
             "service_name" => Some(self.service.clone()),
             "process_name" => Some("smtpd".to_owned()),
             "system_hostname" => Some(system_hostname()),
             "parent_of_myhostname" => {
-                let host = expand("$myhostname", &|inner| match inner {
+                let host = expand("$myhostname", &mut |inner| match inner {
                     "parent_of_myhostname" => Some("$parent_of_myhostname".to_owned()),
                     _ => self.text_of(inner),
                 });
@@ -75,38 +67,29 @@ impl Reader {
     pub(crate) fn value<T: Value>(&mut self, name: &str) -> Option<T> {
         let row = params::row(name)?;
         let place = self.settings.place(name);
-        let unknown = RefCell::new(Vec::new());
-        let expanded = expand(&self.text_of(name)?, &|inner| {
+        let mut unknown = Vec::new();
+        let expanded = expand(&self.text_of(name)?, &mut |inner| {
             let text = self.text_of(inner);
             if text.is_none() && inner != "stress" {
-                unknown.borrow_mut().push(inner.to_owned());
+                unknown.push(inner.to_owned());
             }
             text
         });
-        for unknown in unknown.into_inner() {
+        for unknown in unknown {
             let text = format!("${unknown} in {name} is not set anywhere and counts as empty");
             self.warnings.push(Mistake::new(&place, text));
         }
         // A default that refers to a parameter with a mistake is not a second mistake.
         let is_set = self.settings.get(name).is_some();
         let elsewhere = !is_set && (expanded.is_err() || T::KIND == "tables");
-        let parsed = expanded.and_then(|text| {
-            let value = T::parse(text.trim(), row, self)?;
-            match value.magnitude() {
-                Some(number) if number < row.least => {
-                    Err(format!("{text:?}, expected {} or more", row.least))
-                }
-                _ => Ok(value),
-            }
-        });
-        match parsed {
-            Ok(value) => return Some(value),
-            Err(_) if elsewhere => {}
-            Err(text) => self
-                .mistakes
-                .push(Mistake::new(&place, format!("{name} = {text}"))),
+        let parsed = expanded.and_then(|text| T::parse(text.trim(), row, self));
+        if let Err(text) = &parsed
+            && !elsewhere
+        {
+            let text = format!("{name} = {text}");
+            self.mistakes.push(Mistake::new(&place, text));
         }
-        None
+        parsed.ok()
     }
 }
 

@@ -39,10 +39,8 @@ fn smtpd_conf(file: &Path, mistakes: &mut Vec<Mistake>) {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let mistake = match line
-            .split_once(':')
-            .map(|(name, value)| (name.trim(), value.trim()))
-        {
+        let pair = line.split_once(':');
+        let mistake = match pair.map(|(name, value)| (name.trim(), value.trim())) {
             None => Some(format!("{line:?}, expected name: value")),
             Some(("pwcheck_method", value)) => {
                 is_checked = true;
@@ -52,7 +50,7 @@ fn smtpd_conf(file: &Path, mistakes: &mut Vec<Mistake>) {
             Some(("mech_list", value)) => {
                 let list = value.to_ascii_lowercase();
                 let mut mechanisms: Vec<_> = list.split_whitespace().collect();
-                mechanisms.sort();
+                mechanisms.sort_unstable();
                 let text = format!("mech_list: {value}, expected plain login");
                 (mechanisms != ["login", "plain"]).then_some(text)
             }
@@ -70,12 +68,8 @@ fn smtpd_conf(file: &Path, mistakes: &mut Vec<Mistake>) {
 /// Reads pam.d/smtp in the configuration's folder, or beside it as in /etc.
 fn pam_smtp(tables: &mut Tables, mistakes: &mut Vec<Mistake>) -> Option<Table> {
     let inside = tables.folder.join("pam.d/smtp");
-    let beside = tables
-        .folder
-        .parent()
-        .map(|parent| parent.join("pam.d/smtp"));
-    let file = match beside {
-        Some(beside) if !inside.exists() => beside,
+    let file = match tables.folder.parent() {
+        Some(parent) if !inside.exists() => parent.join("pam.d/smtp"),
         _ => inside,
     };
     let text = read_text(&file, mistakes)?.replace("\\\n", " ");
@@ -121,11 +115,8 @@ fn table(module: &str, options: &[&str], tables: &mut Tables) -> Result<Table, S
         Some(value) => Ok((*value).to_owned()),
     };
     option("crypt")?;
-    let [table, user, password] = [
-        option("table")?,
-        option("usercolumn")?,
-        option("passwdcolumn")?,
-    ];
+    let (table, user) = (option("table")?, option("usercolumn")?);
+    let password = option("passwdcolumn")?;
     let query = format!("SELECT {password} FROM {table} WHERE {user} = '%s'");
     let statement = Statement::compile(&query)?;
     let kind = if module == "pam_sqlite3.so" {

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use vmaild_protocol::address::is_domain;
+
 use super::main_cf::words;
 use super::params::{Interfaces, Network, Protocols, Row, TlsLevel};
 use super::reader::Reader;
+use crate::policy::resolve::next_hop;
 use crate::policy::restrictions::Restriction;
 use crate::tables::Maps;
 use crate::tables::source::open_list;
@@ -19,11 +22,6 @@ pub(crate) trait Value: Sized {
 
     /// Parses an expanded, trimmed value. The error continues `name = `.
     fn parse(text: &str, row: &Row, reader: &mut Reader) -> Result<Self, String>;
-
-    /// A number to compare with the row's least value.
-    fn magnitude(&self) -> Option<u64> {
-        None
-    }
 }
 
 impl Value for String {
@@ -37,27 +35,22 @@ impl Value for String {
                     std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
                 Ok(text.lines().next().unwrap_or_default().trim().to_owned())
             }
-            ("myhostname" | "myorigin", name) if !vmaild_protocol::address::is_domain(name) => {
+            ("myhostname" | "myorigin", name) if !is_domain(name) => {
                 Err(format!("{name:?}, expected a domain name"))
             }
-            ("smtpd_forbid_bare_newline", "reject") => Ok(text.to_owned()),
             ("smtpd_forbid_bare_newline", "yes" | "normalize" | "note" | "no") => {
                 reader.always(row, text);
                 Ok(row.default.to_owned())
             }
-            ("smtpd_forbid_bare_newline", other) => Err(format!(
+            ("smtpd_forbid_bare_newline", other) if other != "reject" => Err(format!(
                 "{other:?}, expected reject, or yes, normalize, note or no"
             )),
             ("smtpd_sasl_type", other) if other != "cyrus" => {
                 Err(format!("{other:?}, expected cyrus"))
             }
-            ("relayhost", hop)
-                if !hop.is_empty() && crate::policy::resolve::next_hop(hop).is_none() =>
-            {
-                Err(format!(
-                    "{hop:?}, expected host, host:port, [host] or [host]:port"
-                ))
-            }
+            ("relayhost", hop) if !hop.is_empty() && next_hop(hop).is_none() => Err(format!(
+                "{hop:?}, expected host, host:port, [host] or [host]:port"
+            )),
             _ => Ok(text.to_owned()),
         }
     }
@@ -72,14 +65,14 @@ impl Value for bool {
             "no" => false,
             _ => return Err(format!("{text:?}, expected yes or no")),
         };
-        if row.name == "smtpd_delay_reject" && !value {
-            return Err("no is not supported, expected yes".to_owned());
+        match (row.name, value) {
+            ("smtpd_delay_reject", false) => Err("no is not supported, expected yes".to_owned()),
+            ("smtpd_forbid_unauth_pipelining", true) => {
+                reader.always(row, text);
+                Ok(false)
+            }
+            _ => Ok(value),
         }
-        if row.name == "smtpd_forbid_unauth_pipelining" && value {
-            reader.always(row, text);
-            return Ok(false);
-        }
-        Ok(value)
     }
 }
 
@@ -88,17 +81,24 @@ pub(super) fn number<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok().filter(|_| !text.starts_with('+'))
 }
 
+/// `value`, which `text` stands for, where it is not less than the row's least.
+fn at_least<T: TryInto<u64> + Copy>(row: &Row, text: &str, value: T) -> Result<T, String> {
+    match value.try_into() {
+        Ok(number) if number < row.least => {
+            Err(format!("{text:?}, expected {} or more", row.least))
+        }
+        _ => Ok(value),
+    }
+}
+
 macro_rules! numbers {
     ($($kind:ty: $name:literal),*) => {$(
         impl Value for $kind {
             const KIND: &str = $name;
 
-            fn parse(text: &str, _: &Row, _: &mut Reader) -> Result<Self, String> {
-                number(text).ok_or_else(|| format!("{text:?}, expected a number up to {}", Self::MAX))
-            }
-
-            fn magnitude(&self) -> Option<u64> {
-                u64::try_from(*self).ok()
+            fn parse(text: &str, row: &Row, _: &mut Reader) -> Result<Self, String> {
+                let expected = || format!("{text:?}, expected a number up to {}", Self::MAX);
+                at_least(row, text, number(text).ok_or_else(expected)?)
             }
         }
     )*};
@@ -120,20 +120,17 @@ impl Value for Duration {
 
     fn parse(text: &str, row: &Row, _: &mut Reader) -> Result<Self, String> {
         let unit = row.default.chars().last().unwrap_or('s');
-        time(text, unit).ok_or_else(|| {
+        let seconds = time(text, unit).ok_or_else(|| {
             format!(
                 "{text:?}, expected a time such as 30s, 5m, 4h, 5d or 1w (without unit: {unit})"
             )
-        })
-    }
-
-    fn magnitude(&self) -> Option<u64> {
-        Some(self.as_secs())
+        })?;
+        at_least(row, text, seconds).map(Self::from_secs)
     }
 }
 
 /// A number of seconds, or of `default_unit`, or with a unit of its own.
-fn time(text: &str, default_unit: char) -> Option<Duration> {
+fn time(text: &str, default_unit: char) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.len() - digits.len() {
         0 => default_unit,
@@ -150,7 +147,7 @@ fn time(text: &str, default_unit: char) -> Option<Duration> {
     };
     let seconds = number::<u64>(digits)?.checked_mul(seconds)?;
     // A hundred years are enough for any queue.
-    (seconds < 3_200_000_000).then(|| Duration::from_secs(seconds))
+    Some(seconds).filter(|&seconds| seconds < 3_200_000_000)
 }
 
 impl Value for PathBuf {
@@ -161,7 +158,7 @@ impl Value for PathBuf {
         match text {
             "" if row.default.is_empty() || row.default.starts_with('$') => Ok(Self::new()),
             "" => Err("\"\", expected a path".to_owned()),
-            path => Ok(reader.folder().join(path)),
+            path => Ok(reader.tables.folder.join(path)),
         }
     }
 }
@@ -333,7 +330,7 @@ mod tests {
         #[case] unit: char,
         #[case] seconds: Option<u64>,
     ) {
-        assert_eq!(time(text, unit), seconds.map(Duration::from_secs));
+        assert_eq!(time(text, unit), seconds);
     }
 
     #[rstest]
