@@ -121,10 +121,8 @@ fn is_crypt(hash: &str) -> bool {
     const PREFIXES: [&str; 10] = [
         "$1$", "$5$", "$6$", "$2a$", "$2b$", "$2x$", "$2y$", "$y$", "$sha1$", "_",
     ];
-    let des = hash.len() == 13
-        && hash
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"./".contains(&b));
+    let is_digit = |b: u8| b.is_ascii_alphanumeric() || b"./".contains(&b);
+    let des = hash.len() == 13 && hash.bytes().all(is_digit);
     des || PREFIXES.iter().any(|prefix| hash.starts_with(prefix))
 }
 
@@ -176,18 +174,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn des_looks_at_eight_characters_only_and_a_nul_is_no_end() {
-        assert!(verify("mypasswoXYZ", "abeTm2pJKypwA"));
-        assert!(!verify("mypassword\0", "abeTm2pJKypwA"));
-        assert!(!verify("mypassw", "abeTm2pJKypwA"));
-    }
-
-    #[test]
-    fn a_phrase_of_512_octets_is_none() {
-        let phrase = |length: usize| format!("{:x<length$}", "mypasswo");
-        assert!(verify(&phrase(511), "abeTm2pJKypwA"));
-        assert!(!verify(&phrase(512), "abeTm2pJKypwA"));
+    #[rstest]
+    #[case::eight_characters_count("mypasswoXYZ", true)]
+    #[case("mypassw", false)]
+    #[case::a_nul_is_no_end("mypassword\0", false)]
+    #[case::of_511_octets(&format!("{:x<511}", "mypasswo"), true)]
+    #[case::of_512_octets(&format!("{:x<512}", "mypasswo"), false)]
+    fn a_phrase_is_compared_as_crypt_does_it(#[case] phrase: &str, #[case] right: bool) {
+        assert_eq!(verify(phrase, "abeTm2pJKypwA"), right);
     }
 
     #[test]

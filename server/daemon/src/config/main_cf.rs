@@ -35,22 +35,29 @@ impl Settings {
     /// Reads `file`; what cannot be read as a setting is a mistake, the rest is kept.
     pub(crate) fn read(file: &Path, mistakes: &mut Vec<Mistake>) -> Self {
         let text = read_text(file, mistakes).unwrap_or_default();
-        Self::parse(file, &text, mistakes)
+        Self::parse(file, &text, '=', mistakes)
     }
 
-    pub(crate) fn parse(file: &Path, text: &str, mistakes: &mut Vec<Mistake>) -> Self {
+    /// The settings in the text of `file`, whose names and values stand around `between`.
+    pub(crate) fn parse(
+        file: &Path,
+        text: &str,
+        between: char,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Self {
         let mut settings = Self {
             file: file.to_owned(),
             ..Self::default()
         };
         for (number, line) in logical_lines(text) {
             let place = Place::new(file, number);
-            match line.split_once('=') {
+            match line.split_once(between) {
                 Some((name, value)) if is_name(name.trim()) => settings.set(name, value, place),
-                _ => mistakes.push(Mistake::new(
-                    &place,
-                    format!("{:?} is no setting, expected name = value", line.trim()),
-                )),
+                _ => {
+                    let line = line.trim();
+                    let text = format!("{line:?} is no setting, expected name {between} value");
+                    mistakes.push(Mistake::new(&place, text));
+                }
             }
         }
         settings
@@ -91,10 +98,8 @@ pub(crate) fn read_text(file: &Path, mistakes: &mut Vec<Mistake>) -> Option<Stri
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-./".contains(&b);
+    !text.is_empty() && text.bytes().all(is_allowed)
 }
 
 /// Lines with their continuations joined, each with the number of its first line.

@@ -73,20 +73,17 @@ pub enum TlsLevel {
 }
 
 /// One parameter that is honoured.
-#[derive(Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// Postfix's name, or one that begins with `vmaild_`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Before expansion.
-    pub default: &'static str,
-    /// What is accepted.
-    pub kind: &'static str,
+    pub(crate) default: &'static str,
+    pub(crate) kind: &'static str,
     /// The least number or seconds.
-    pub least: u64,
-    /// What it does.
-    pub what: &'static str,
+    pub(crate) least: u64,
+    pub(crate) what: &'static str,
     /// What Postfix does otherwise; empty where nothing.
-    pub differs: &'static str,
+    pub(crate) differs: &'static str,
 }
 
 macro_rules! parameters {

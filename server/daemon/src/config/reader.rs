@@ -48,7 +48,7 @@ impl Reader {
                     Some((_, parent)) => parent.to_owned(),
                     None => "localdomain".to_owned(),
                 };
-                // What goes round, as `myhostname = mail.$mydomain` alone does: told where it is read.
+                // What goes round, as `myhostname = mail.$mydomain` does: told where it is read.
                 Some(host.map_or_else(|_| "$myhostname".to_owned(), parent))
             }
             _ => params::row(name).map(|row| row.default.to_owned()),

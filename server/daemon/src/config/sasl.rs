@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::main_cf::{logical_lines, read_text};
+use super::main_cf::{Settings, logical_lines, read_text};
 use super::mistake::{Mistake, Place};
 use super::reader::Reader;
 use crate::tables::mysql::Login;
@@ -34,34 +34,21 @@ fn smtpd_conf(file: &Path, mistakes: &mut Vec<Mistake>) {
     let Some(text) = read_text(file, mistakes) else {
         return;
     };
-    let mut is_checked = false;
-    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let pair = line.split_once(':');
-        let mistake = match pair.map(|(name, value)| (name.trim(), value.trim())) {
-            None => Some(format!("{line:?}, expected name: value")),
-            Some(("pwcheck_method", value)) => {
-                is_checked = true;
-                let text = format!("pwcheck_method: {value}, expected saslauthd");
-                (value != "saslauthd").then_some(text)
-            }
-            Some(("mech_list", value)) => {
-                let list = value.to_ascii_lowercase();
-                let mut mechanisms: Vec<_> = list.split_whitespace().collect();
-                mechanisms.sort_unstable();
-                let text = format!("mech_list: {value}, expected plain login");
-                (mechanisms != ["login", "plain"]).then_some(text)
-            }
-            // With pwcheck_method: saslauthd the lines of the auxprop plugins are dead in Cyrus too.
-            Some(_) => None,
-        };
-        mistakes.extend(mistake.map(|text| Mistake::new(&Place::new(file, number), text)));
+    // With pwcheck_method: saslauthd the lines of the auxprop plugins are dead in Cyrus too.
+    let conf = Settings::parse(file, &text, ':', mistakes);
+    let value = |name| conf.get(name).map(|setting| setting.text.as_str());
+    let method = value("pwcheck_method").unwrap_or_default();
+    if method != "saslauthd" {
+        let text = format!("pwcheck_method: {method:?}, expected saslauthd");
+        mistakes.push(Mistake::new(&conf.place("pwcheck_method"), text));
     }
-    if !is_checked {
-        let text = "pwcheck_method is missing, expected pwcheck_method: saslauthd";
-        mistakes.push(Mistake::new(&Place::file(file), text));
+    let list = value("mech_list").unwrap_or("plain login");
+    let lower = list.to_ascii_lowercase();
+    let mut mechanisms: Vec<_> = lower.split_whitespace().collect();
+    mechanisms.sort_unstable();
+    if mechanisms != ["login", "plain"] {
+        let text = format!("mech_list: {list:?}, expected plain login");
+        mistakes.push(Mistake::new(&conf.place("mech_list"), text));
     }
 }
 
@@ -83,8 +70,8 @@ fn pam_smtp(tables: &mut Tables, mistakes: &mut Vec<Mistake>) -> Option<Table> {
     let (place, table) = auth.unwrap_or_else(|| (Place::file(&file), Err("no auth line".into())));
     let wrong = table.as_ref().err().map(|text| {
         format!(
-            "{text}; expected a line: auth required pam_mysql.so user=... passwd=... host=... db=... \
-             table=... usercolumn=... passwdcolumn=... crypt=1"
+            "{text}; expected a line: auth required pam_mysql.so user=... passwd=... host=... \
+             db=... table=... usercolumn=... passwdcolumn=... crypt=1"
         )
     });
     mistakes.extend(wrong.map(|text| Mistake::new(&place, text)));

@@ -20,7 +20,7 @@ fn a_setting_goes_on_over_indented_lines_and_the_later_wins(
     #[case] value: &str,
 ) {
     let mut mistakes = Vec::new();
-    let settings = Settings::parse(Path::new("main.cf"), text, &mut mistakes);
+    let settings = Settings::parse(Path::new("main.cf"), text, '=', &mut mistakes);
     assert_eq!(mistakes, []);
     assert_eq!(settings.get("a").unwrap().text, value);
 }
@@ -37,10 +37,8 @@ fn a_setting_goes_on_over_indented_lines_and_the_later_wins(
 #[case("${stress ? {1} : {20}} ${a? { x }: {y}}", "20 x")]
 fn names_are_expanded_as_in_postconf(#[case] text: &str, #[case] expanded: &str) {
     let values = HashMap::from([("a", "1"), ("b", "2"), ("empty", ""), ("via", "[$a]")]);
-    assert_eq!(
-        expand(text, &mut |name| values.get(name).map(|v| (*v).to_owned())).unwrap(),
-        expanded
-    );
+    let mut value_of = |name: &str| values.get(name).map(|value| (*value).to_owned());
+    assert_eq!(expand(text, &mut value_of).unwrap(), expanded);
 }
 
 #[rstest]
@@ -50,11 +48,8 @@ fn names_are_expanded_as_in_postconf(#[case] text: &str, #[case] expanded: &str)
 #[case("${a?{x} y}")]
 #[case("$loop")]
 fn what_cannot_be_expanded_is_a_mistake(#[case] text: &str) {
-    assert!(
-        expand(text, &mut |name| (name == "loop")
-            .then(|| "$loop".to_owned()))
-        .is_err()
-    );
+    let mut value_of = |name: &str| (name == "loop").then(|| "$loop".to_owned());
+    assert!(expand(text, &mut value_of).is_err());
 }
 
 #[rstest]
@@ -68,7 +63,7 @@ fn a_list_is_cut_at_blanks_and_commas_outside_of_braces(
     assert_eq!(words(text).collect::<Vec<_>>(), expected);
 }
 
-/// Files of a configuration in a folder of its own; master.cf has one service where they do not say.
+/// Files of a configuration in a folder of its own; of master.cf, one is there already.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -135,7 +130,8 @@ fn all_mistakes_are_reported_at_once_with_place_and_what_was_expected() {
 #[rstest]
 #[case("smtpd_relay_restrictions =", RELAY_HOLE)]
 #[case(
-    "smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = permit_mynetworks, permit_sasl_authenticated",
+    "smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = permit_mynetworks, \
+     permit_sasl_authenticated",
     RELAY_HOLE
 )]
 #[case(
@@ -159,8 +155,8 @@ fn a_server_does_not_start_with_such_a_line(#[case] main: &str, #[case] mistake:
 }
 
 const RELAY_HOLE: &str = "main.cf:1: service smtp: anybody could relay; in parameter \
-     smtpd_relay_restrictions or smtpd_recipient_restrictions, specify at least one working instance \
-     of: reject_unauth_destination, defer_unauth_destination or reject";
+     smtpd_relay_restrictions or smtpd_recipient_restrictions, specify at least one working \
+     instance of: reject_unauth_destination, defer_unauth_destination or reject";
 
 const TOO_LONG: &str = "main.cf:21: smtpd_banner = too long when its names are replaced, expected \
      65536 octets or less";
@@ -204,7 +200,9 @@ fn what_is_not_honoured_is_warned_about_once() {
     let folder = Folder::new(&[
         (
             "main.cf",
-            "biff = no\ncontent_filter = smtp-amavis:[127.0.0.1]:10024\nsmtp_bind_adress = 1\nmilter_default_action = accept\nsmtpd_milters =\nmyorigin = $nowhere$myhostname\nsmtpd_forbid_bare_newline = normalize\nsmtpd_forbid_unauth_pipelining = yes\n",
+            "biff = no\ncontent_filter = smtp-amavis:[127.0.0.1]:10024\nsmtp_bind_adress = 1\n\
+             milter_default_action = accept\nsmtpd_milters =\nmyorigin = $nowhere$myhostname\n\
+             smtpd_forbid_bare_newline = normalize\nsmtpd_forbid_unauth_pipelining = yes\n",
         ),
         (
             "master.cf",
@@ -214,13 +212,13 @@ fn what_is_not_honoured_is_warned_about_once() {
     insta::assert_snapshot!(folder.lines(&folder.read().unwrap().warnings));
 }
 
-const PLACEHOLDERS: &str = "config_directory=DIR queue_directory=DIR/queue virtual_mailbox_base=DIR/vmail \
-     myhostname=server.domain.com mynetworks=127.0.0.2/32 uid=5000 gid=5000 smtp_tcp_port=25 \
-     smtp_listen=127.0.0.1:2525 smtps_listen=127.0.0.1:4465 \
+const PLACEHOLDERS: &str = "config_directory=DIR queue_directory=DIR/queue \
+     virtual_mailbox_base=DIR/vmail myhostname=server.domain.com mynetworks=127.0.0.2/32 \
+     uid=5000 gid=5000 smtp_tcp_port=25 smtp_listen=127.0.0.1:2525 smtps_listen=127.0.0.1:4465 \
      mysql_host=127.0.0.1:3306 mysql_username=u mysql_password=p mysql_database=mail";
 
-/// The files that the tutorial makes, rendered as for a test.
-fn tutorial() -> Folder {
+#[test]
+fn the_tutorials_configuration_is_read_without_a_word() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/postfix");
     let folder = Folder::new(&[]);
     let mut folders = vec![fixtures.clone()];
@@ -236,26 +234,15 @@ fn tutorial() -> Folder {
                 let (word, value) = pair.split_once('=').unwrap();
                 text = text.replace(&format!("{{{word}}}"), value);
             }
-            folder.write(
-                path.strip_prefix(&fixtures).unwrap().to_str().unwrap(),
-                &text,
-            );
+            let name = path.strip_prefix(&fixtures).unwrap();
+            folder.write(name.to_str().unwrap(), &text);
         }
     }
-    folder
-}
-
-#[test]
-fn the_tutorials_configuration_is_read_without_a_word() {
-    let folder = tutorial();
     let config = folder.read().unwrap();
     assert_eq!(folder.lines(&config.warnings), "");
     let params = &config.params;
-    assert!(
-        params.virtual_overquota_bounce
-            && params.virtual_mailbox_extended
-            && params.virtual_create_maildirsize
-    );
+    assert!(params.virtual_overquota_bounce && params.virtual_mailbox_extended);
+    assert!(params.virtual_create_maildirsize);
     assert_eq!(params.virtual_uid_maps.fixed(), Some("5000"));
     let [plain, tls] = config.services.as_slice() else {
         panic!("two services")
@@ -279,7 +266,8 @@ fn debians_main_cf_is_read_without_a_word() {
              myhostname = server.domain.com\nalias_maps = hash:/etc/aliases\nalias_database = hash:/etc/aliases\n\
              mydestination = $myhostname, localhost.localdomain, localhost\nrelayhost =\n\
              mynetworks = 127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128\nmailbox_size_limit = 0\n\
-             recipient_delimiter = +\ninet_interfaces = all\ninet_protocols = all\nsmtpd_forbid_bare_newline = reject\nsmtpd_forbid_unauth_pipelining = no\n",
+             recipient_delimiter = +\ninet_interfaces = all\ninet_protocols = all\n\
+             smtpd_forbid_bare_newline = reject\nsmtpd_forbid_unauth_pipelining = no\n",
         ),
         ("mailname", "server.domain.com\n"),
     ]);
