@@ -4,7 +4,7 @@
 //! visible character is `#` do not count, not even between a line and its continuation. Of two
 //! lines with one name the later wins. The table files (`mysql_table(5)`) have the same form.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::mistake::{Mistake, Place};
@@ -28,7 +28,7 @@ pub(crate) struct Setting {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     file: PathBuf,
-    by_name: HashMap<String, Setting>,
+    by_name: BTreeMap<String, Setting>,
 }
 
 impl Settings {
@@ -80,8 +80,8 @@ impl Settings {
         setting.map_or_else(|| Place::file(&self.file), |setting| setting.place.clone())
     }
 
-    /// All settings, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Setting)> {
+    /// All settings, by name.
+    pub(crate) fn sorted(&self) -> impl Iterator<Item = (&str, &Setting)> {
         let all = self.by_name.iter();
         all.map(|(name, setting)| (name.as_str(), setting))
     }

@@ -278,7 +278,7 @@ pub(crate) fn row(name: &str) -> Option<&'static Row> {
 
 /// A warning of everything set in `settings` that does nothing.
 pub(super) fn unhonoured(settings: &Settings) -> impl Iterator<Item = Mistake> {
-    let unknown = settings.iter().filter(|(name, _)| row(name).is_none());
+    let unknown = settings.sorted().filter(|(name, _)| row(name).is_none());
     unknown.filter_map(|(name, setting)| {
         let why =
             |list| others(list).find(|(names, _)| names.split(' ').any(|other| other == name));
@@ -288,7 +288,7 @@ pub(super) fn unhonoured(settings: &Settings) -> impl Iterator<Item = Mistake> {
             None if why(IRRELEVANT).is_some() => return None,
             // An administrator's own name is there for others to refer to.
             None if settings
-                .iter()
+                .sorted()
                 .any(|(_, other)| refers_to(&other.text, name)) =>
             {
                 return None;

@@ -223,7 +223,7 @@ fn check_keys(settings: &Settings, own: &[(&str, &str)], mistakes: &mut Vec<Mist
         .chain(&QUERY_KEYS)
         .map(|(name, _)| *name)
         .collect();
-    for (name, setting) in settings.iter() {
+    for (name, setting) in settings.sorted() {
         if UNSUPPORTED_KEYS.contains(&name) {
             mistakes.push(Mistake::new(
                 &setting.place,
