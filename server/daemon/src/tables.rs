@@ -8,7 +8,6 @@
 //! characters anywhere is never asked, because SQL pads and folds where mail does not. Promised to
 //! every caller: a value that holds nothing but blanks and commas counts as absent, with a log line.
 
-pub(crate) mod fixed;
 pub(crate) mod mysql;
 pub(crate) mod source;
 pub(crate) mod sql;
@@ -16,6 +15,7 @@ pub(crate) mod sqlite;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -58,7 +58,6 @@ pub struct Failed {
 pub type Lookup = Result<Option<String>, Failed>;
 
 /// One table, under the name that the configuration gives it.
-#[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) name: String,
     kind: Kind,
@@ -66,11 +65,20 @@ pub(crate) struct Table {
     number: u64,
 }
 
-#[derive(Debug)]
 pub(crate) enum Kind {
     Mysql(mysql::Table),
     Sqlite(sqlite::Table),
-    Fixed(fixed::Table),
+    /// `static:value`: every key has this value.
+    Static(String),
+    /// `inline:{ k=v, { k = v } }`, or a domain in a list of domains, which is its own value.
+    Rows(HashMap<String, String>),
+}
+
+/// What is behind it has passwords in it.
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 impl Table {
@@ -89,21 +97,20 @@ impl Table {
             return Ok(values);
         }
         let answer = match &self.kind {
-            Kind::Fixed(table) => return Ok(keys.iter().map(|key| table.get(key)).collect()),
+            Kind::Static(value) => return Ok(vec![Some(value.clone()); keys.len()]),
+            Kind::Rows(rows) => return Ok(keys.iter().map(|key| rows.get(key).cloned()).collect()),
             Kind::Mysql(table) => table.ask(keys).await,
             Kind::Sqlite(table) => table.ask(keys).await,
         };
         if let Ok(values) = &answer {
             self.remember(keys, values);
         }
-        answer.map_err(|reason| {
-            let failed = Failed {
+        answer
+            .map_err(|reason| Failed {
                 table: self.name.clone(),
                 reason,
-            };
-            log!("smtpd", "warning: {failed}");
-            failed
-        })
+            })
+            .inspect_err(|failed| log!("smtpd", "warning: {failed}"))
     }
 
     /// Its place in a session's memory.
@@ -152,11 +159,11 @@ impl Maps {
 
     /// The one value of `static:value`, where that is all there is.
     pub fn fixed(&self) -> Option<&str> {
-        match self.0.as_ref() {
-            [table] => match &table.kind {
-                Kind::Fixed(fixed::Table::Static(value)) => Some(value),
-                _ => None,
-            },
+        let [table] = self.0.as_ref() else {
+            return None;
+        };
+        match &table.kind {
+            Kind::Static(value) => Some(value),
             _ => None,
         }
     }
@@ -183,38 +190,37 @@ impl Maps {
         Ok(self.search(&keys, true).await?.map(|(_, value)| value))
     }
 
-    /// The first of `keys` that any table knows, as its index and its value; of several tables that
-    /// know that key, the first. (So a catch-all in the first table does not hide a mailbox in the
-    /// second.) One round trip a table, however many keys.
-    pub async fn first(&self, keys: &[String]) -> Result<Option<(usize, String)>, Failed> {
+    /// The first of `keys` that any table knows, and its value; of several tables that know that key,
+    /// the first. (So a catch-all in the first table does not hide a mailbox in the second.) One round trip a table, however many keys.
+    pub async fn first<'a>(&self, keys: &'a [String]) -> Result<Option<(&'a str, String)>, Failed> {
         self.search(keys, false).await
     }
 
-    async fn search(
+    async fn search<'a>(
         &self,
-        keys: &[String],
+        keys: &'a [String],
         even_empty: bool,
-    ) -> Result<Option<(usize, String)>, Failed> {
-        let keys: Vec<_> = (0..)
-            .zip(keys)
-            .filter_map(|(at, key)| Some((at, fold(key)?)))
-            .collect();
-        let (places, mut keys): (Vec<usize>, Vec<String>) = keys.into_iter().unzip();
+    ) -> Result<Option<(&'a str, String)>, Failed> {
+        let keys = keys
+            .iter()
+            .filter_map(|key| Some((key.as_str(), fold(key)?)));
+        let (names, mut keys): (Vec<&str>, Vec<String>) = keys.unzip();
         let mut best = None;
         for table in self.0.iter() {
             if keys.is_empty() {
                 break;
             }
             let values = table.ask(&keys).await?;
-            for (at, value) in values.into_iter().enumerate() {
-                let Some(value) = value else { continue };
-                if even_empty && value.is_empty() || holds_something(&table.name, &keys[at], &value)
-                {
-                    best = Some((places[at], value));
-                    // Tables that follow can only win with a key that goes before this one.
-                    keys.truncate(at);
-                    break;
-                }
+            let found = values.into_iter().enumerate().find_map(|(at, value)| {
+                let value = value?;
+                let counts = even_empty && value.is_empty()
+                    || holds_something(&table.name, &keys[at], &value);
+                counts.then_some((at, value))
+            });
+            if let Some((at, value)) = found {
+                best = Some((names[at], value));
+                // Tables that follow can only win with a key that goes before this one.
+                keys.truncate(at);
             }
         }
         Ok(best)
@@ -300,7 +306,7 @@ mod tests {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        Arc::new(Table::new(name, Kind::Fixed(fixed::Table::Inline(rows))))
+        Arc::new(Table::new(name, Kind::Rows(rows)))
     }
 
     #[tokio::test]

@@ -6,23 +6,22 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::sql::Statement;
+use super::sql::{Statement, add_row};
 
 /// Lookups at once in one file; each needs a thread while it runs.
 const CONNECTIONS: usize = 4;
 const BUSY: Duration = Duration::from_millis(500);
 
 /// A database file and the connections to it.
-#[derive(Debug)]
 pub(crate) struct File {
     path: PathBuf,
     idle: Mutex<Vec<Open>>,
@@ -30,7 +29,6 @@ pub(crate) struct File {
     time_limit: Duration,
 }
 
-#[derive(Debug)]
 struct Open {
     connection: Connection,
     /// Device and inode that it was opened from.
@@ -38,7 +36,6 @@ struct Open {
 }
 
 /// One table file.
-#[derive(Debug)]
 pub(crate) struct Table {
     file: Arc<File>,
     query: Arc<Statement>,
@@ -46,28 +43,21 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(file: Arc<File>, query: Statement) -> Self {
-        Self {
-            file,
-            query: Arc::new(query),
-        }
+        let query = Arc::new(query);
+        Self { file, query }
     }
 
     /// The values of `keys`, several rows of one joined by commas.
     pub(crate) async fn ask(&self, keys: &[String]) -> Result<Vec<Option<String>>, String> {
-        let too_slow = |_| format!("no answer within {:?}", self.file.time_limit);
-        let permit = timeout(self.file.time_limit, self.file.permits.acquire())
-            .await
-            .map_err(too_slow)?;
-        let (file, query, keys) = (
-            Arc::clone(&self.file),
-            Arc::clone(&self.query),
-            keys.to_vec(),
-        );
-        let lookup = tokio::task::spawn_blocking(move || file.ask(&query, &keys));
+        let (file, query) = (Arc::clone(&self.file), Arc::clone(&self.query));
+        let keys = keys.to_vec();
+        let lookup = async {
+            let _permit = self.file.permits.acquire().await;
+            tokio::task::spawn_blocking(move || file.ask(&query, &keys)).await
+        };
         let values = timeout(self.file.time_limit, lookup)
             .await
-            .map_err(too_slow)?;
-        drop(permit);
+            .map_err(|_| format!("no answer within {:?}", self.file.time_limit))?;
         values.map_err(|error| error.to_string())?
     }
 }
@@ -87,11 +77,7 @@ impl File {
         let metadata = std::fs::metadata(&self.path)
             .map_err(|error| format!("{}: {error}", self.path.display()))?;
         let identity = (metadata.dev(), metadata.ino());
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let idle = self.idle().pop();
         let open = match idle.filter(|open| open.identity == identity) {
             Some(open) => open,
             None => Open {
@@ -105,11 +91,12 @@ impl File {
             .collect::<Result<_, _>>();
         // After an error the connection may hold on to something stale; a new one costs little.
         let values = values.map_err(|error: rusqlite::Error| error.to_string())?;
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(open);
+        self.idle().push(open);
         Ok(values)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,26 +105,18 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_scalar_function(
-        "SUBSTRING_INDEX",
-        3,
-        pure,
-        |context: &mut Context<'_>| {
-            let (text, delimiter, count): (Option<String>, Option<String>, Option<i64>) =
-                (context.get(0)?, context.get(1)?, context.get(2)?);
-            Ok(text
-                .zip(delimiter)
-                .zip(count)
-                .map(|((text, delimiter), count)| {
-                    substring_index(&text, &delimiter, count).to_owned()
-                }))
-        },
-    )?;
-    connection.create_scalar_function("CONCAT", -1, pure, |context: &mut Context<'_>| {
+    connection.create_scalar_function("SUBSTRING_INDEX", 3, pure, |context| {
         // NULL in any argument makes the whole NULL, as in MySQL.
-        (0..context.len())
-            .map(|at| Ok(as_text(context.get_raw(at))))
-            .collect::<Result<Option<String>, _>>()
+        let text: Option<String> = context.get(0)?;
+        let (delimiter, count): (Option<String>, Option<i64>) = (context.get(1)?, context.get(2)?);
+        let (Some(text), Some(delimiter), Some(count)) = (text, delimiter, count) else {
+            return Ok(None);
+        };
+        Ok(Some(substring_index(&text, &delimiter, count).to_owned()))
+    })?;
+    connection.create_scalar_function("CONCAT", -1, pure, |context| {
+        let texts = (0..context.len()).map(|at| as_text(context.get_raw(at)));
+        Ok(texts.collect::<Option<String>>())
     })?;
     Ok(connection)
 }
@@ -149,18 +128,10 @@ fn one(connection: &Connection, query: &Statement, key: &str) -> rusqlite::Resul
     let mut statement = connection.prepare_cached(&query.sql("?"))?;
     let columns = statement.column_count();
     let mut rows = statement.query(params_from_iter(bound))?;
-    let mut value: Option<String> = None;
+    let mut value = None;
     while let Some(row) = rows.next()? {
-        let value = value.get_or_insert_default();
-        for column in 0..columns {
-            let Some(text) = as_text(row.get_ref(column)?).filter(|text| !text.is_empty()) else {
-                continue;
-            };
-            if !value.is_empty() {
-                value.push(',');
-            }
-            value.push_str(&text);
-        }
+        let texts = (0..columns).map(|column| row.get_ref(column).map(as_text));
+        add_row(&mut value, texts.collect::<rusqlite::Result<Vec<_>>>()?);
     }
     Ok(value)
 }
