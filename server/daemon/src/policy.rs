@@ -56,13 +56,8 @@ impl Client<'_> {
         if let Err(reply) = self.may_speak() {
             return self.logged("ETRN", reply, "");
         }
-        Reply::new(
-            459,
-            format!(
-                "4.7.0 <{}>: service unavailable",
-                domain.trim_start_matches(['@', '#'])
-            ),
-        )
+        let domain = domain.trim_start_matches(['@', '#']);
+        Reply::new(459, format!("4.7.0 <{domain}>: service unavailable"))
     }
 
     /// A reply that refuses, as the log has it.
@@ -99,12 +94,8 @@ impl Client<'_> {
         self.ask(&params.smtpd_helo_restrictions, helo, "Helo command", true)?;
         if let Some(sender) = sender {
             let sender = sender.mailbox().map(shown).unwrap_or_default();
-            self.ask(
-                &params.smtpd_sender_restrictions,
-                &sender,
-                "Sender address",
-                true,
-            )?;
+            let list = &params.smtpd_sender_restrictions;
+            self.ask(list, &sender, "Sender address", true)?;
         }
         for list in [
             &params.smtpd_relay_restrictions,
@@ -122,8 +113,7 @@ impl Client<'_> {
             Err(Reply::new(code, text))
         };
         if params.smtpd_reject_unlisted_recipient && !known.map_err(failed)? {
-            let text = format!("User unknown in {} table", class.table());
-            return rejected(550, "5.1.1", &text);
+            return rejected(550, "5.1.1", &class.unknown_user());
         }
         match route.map_err(failed)? {
             Route::Error { status, text } if class.takes_routes() => rejected(550, &status, &text),
@@ -137,12 +127,8 @@ impl Client<'_> {
 
     fn may_speak(&self) -> Result<(), Reply> {
         let client = format!("unknown[{}]", self.ip);
-        self.ask(
-            &self.params.smtpd_client_restrictions,
-            &client,
-            "Client host",
-            true,
-        )
+        let list = &self.params.smtpd_client_restrictions;
+        self.ask(list, &client, "Client host", true)
     }
 
     /// Asks a list about `subject`, the `what` of this mail. Lists that are not about the destination

@@ -27,10 +27,10 @@ use crate::log;
 /// What was asked for a recipient need not be asked again for so long.
 const REMEMBERED: Duration = Duration::from_secs(1);
 /// Answers that are remembered, at most.
-const REMEMBERED_KEYS: usize = 64;
+const ANSWERS: usize = 64;
 
 tokio::task_local! {
-    static MEMORY: RefCell<HashMap<(u64, String), (Instant, Option<String>)>>;
+    static MEMORY: RefCell<HashMap<(u64, Vec<String>), (Instant, Vec<Option<String>>)>>;
 }
 
 /// Runs a session, which remembers for `REMEMBERED` what was asked since `forget`: RCPT, the end of the
@@ -113,29 +113,21 @@ impl Table {
             .inspect_err(|failed| log!("smtpd", "warning: {failed}"))
     }
 
-    /// Its place in a session's memory.
-    fn place(&self, key: &str) -> (u64, String) {
-        (self.number, key.to_owned())
-    }
-
     fn remembered(&self, keys: &[String]) -> Option<Vec<Option<String>>> {
-        let all = MEMORY.try_with(|memory| {
+        let values = MEMORY.try_with(|memory| {
             let memory = memory.borrow();
-            let value = |key: &String| {
-                let (when, value) = memory.get(&self.place(key))?;
-                (when.elapsed() < REMEMBERED).then(|| value.clone())
-            };
-            keys.iter().map(value).collect()
+            let (when, values) = memory.get(&(self.number, keys.to_vec()))?;
+            (when.elapsed() < REMEMBERED).then(|| values.clone())
         });
-        all.ok().flatten()
+        values.ok().flatten()
     }
 
     fn remember(&self, keys: &[String], values: &[Option<String>]) {
         let _ = MEMORY.try_with(|memory| {
             let mut memory = memory.borrow_mut();
-            let room = REMEMBERED_KEYS.saturating_sub(memory.len());
-            for (key, value) in keys.iter().zip(values).take(room) {
-                memory.insert(self.place(key), (Instant::now(), value.clone()));
+            if memory.len() < ANSWERS {
+                let answer = (Instant::now(), values.to_vec());
+                memory.insert((self.number, keys.to_vec()), answer);
             }
         });
     }
@@ -213,8 +205,13 @@ impl Maps {
             let values = table.ask(&keys).await?;
             let found = values.into_iter().enumerate().find_map(|(at, value)| {
                 let value = value?;
-                let counts = even_empty && value.is_empty()
-                    || holds_something(&table.name, &keys[at], &value);
+                let holds = value.contains(|c: char| c != ',' && !c.is_whitespace());
+                let counts = holds || even_empty && value.is_empty();
+                if !counts {
+                    let (table, key) = (&table.name, &keys[at]);
+                    let why = "has no value, and counts as absent";
+                    log!("smtpd", "warning: {table}: row of {key} {why}");
+                }
                 counts.then_some((at, value))
             });
             if let Some((at, value)) = found {
@@ -259,17 +256,6 @@ fn fold(key: &str) -> Option<String> {
     sound.then(|| folded(key))
 }
 
-fn holds_something(table: &str, key: &str, value: &str) -> bool {
-    let holds = value.contains(|c: char| c != ',' && !c.is_whitespace());
-    if !holds {
-        log!(
-            "smtpd",
-            "warning: {table}: row of {key} has no value, and counts as absent"
-        );
-    }
-    holds
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,31 +287,15 @@ mod tests {
         assert_eq!(fold(key).as_deref(), asked);
     }
 
-    fn inline(name: &str, rows: &[(&str, &str)]) -> Arc<Table> {
-        let rows = rows
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
-        Arc::new(Table::new(name, Kind::Rows(rows)))
-    }
-
     #[tokio::test]
     async fn a_value_of_blanks_and_commas_is_no_row() {
-        let maps = Maps::new(vec![inline(
-            "t",
-            &[("a@d", " ,, "), ("@d", "z@d"), ("q@d", "")],
-        )]);
-        assert_eq!(
-            maps.find("a", "d", None).await.unwrap().as_deref(),
-            Some("z@d")
-        );
+        let rows = [("a@d", " ,, "), ("@d", "z@d"), ("q@d", "")];
+        let rows = rows.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let maps = Maps::new(vec![Arc::new(Table::new("t", Kind::Rows(rows.into())))]);
+        let found = maps.find("a", "d", None).await.unwrap();
+        assert_eq!(found.as_deref(), Some("z@d"));
         assert_eq!(maps.get("a@d").await.unwrap(), None);
-        assert_eq!(
-            maps.find_even_empty("q", "d", None)
-                .await
-                .unwrap()
-                .as_deref(),
-            Some("")
-        );
+        let found = maps.find_even_empty("q", "d", None).await.unwrap();
+        assert_eq!(found.as_deref(), Some(""));
     }
 }

@@ -55,14 +55,15 @@ impl Class {
         !matches!(self, Self::Local | Self::Alias)
     }
 
-    /// The table in which a recipient would have to be, as replies name it.
-    pub fn table(self) -> &'static str {
-        match self {
+    /// What is said of a recipient who is not in the table in which he would have to be.
+    pub fn unknown_user(self) -> String {
+        let table = match self {
             Self::Local => "local recipient",
             Self::Alias => "virtual alias",
             Self::Mailbox => "virtual mailbox",
             Self::Relay | Self::Remote => "relay recipient",
-        }
+        };
+        format!("User unknown in {table} table")
     }
 }
 
@@ -171,15 +172,6 @@ pub async fn route(params: &Params, mailbox: &Mailbox) -> Result<Route, Failed> 
 
 /// `route` for a qualified mailbox whose class is known.
 pub async fn route_in(params: &Params, mailbox: &Mailbox, class: Class) -> Result<Route, Failed> {
-    let default = default_route(params, mailbox, class);
-    let keys = transport_keys(params, mailbox);
-    Ok(match params.transport_maps.first(&keys).await? {
-        Some((_, value)) => parse(&value, default, &mailbox.domain),
-        None => default,
-    })
-}
-
-fn transport_keys(params: &Params, mailbox: &Mailbox) -> Vec<String> {
     let (local, domain) = (&mailbox.local, &mailbox.domain);
     let mut keys = vec![format!("{local}@{domain}")];
     if let Some((user, _)) = split_extension(local, params.recipient_delimiter) {
@@ -188,7 +180,11 @@ fn transport_keys(params: &Params, mailbox: &Mailbox) -> Vec<String> {
     keys.push(domain.clone());
     keys.extend(parents(domain).skip(1).map(|parent| format!(".{parent}")));
     keys.push("*".to_owned());
-    keys
+    let default = default_route(params, mailbox, class);
+    Ok(match params.transport_maps.first(&keys).await? {
+        Some((_, value)) => parse(&value, default, domain),
+        None => default,
+    })
 }
 
 fn default_route(params: &Params, mailbox: &Mailbox, class: Class) -> Route {
@@ -199,7 +195,7 @@ fn default_route(params: &Params, mailbox: &Mailbox, class: Class) -> Route {
         Class::Mailbox => Route::Mailbox,
         Class::Local | Class::Alias => Route::Error {
             status: "5.1.1".to_owned(),
-            text: format!("User unknown in {} table", class.table()),
+            text: class.unknown_user(),
         },
         Class::Relay | Class::Remote => {
             next_hop(&params.relayhost).unwrap_or_else(|| to_domain(&mailbox.domain))

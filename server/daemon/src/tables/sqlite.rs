@@ -182,71 +182,59 @@ mod tests {
 
     const TUTORIAL: &str = "SELECT CONCAT(SUBSTRING_INDEX(email,'@',-1),'/',SUBSTRING_INDEX(email,'@',1),'/') \
                             FROM users WHERE email = '%s'";
+    const EMAIL: &str = "SELECT email FROM users WHERE email = '%s'";
 
-    fn create(path: &Path, rows: &str) {
+    fn create(path: &Path, rows: &str) -> Connection {
         let database = Connection::open(path).unwrap();
+        let columns = "email TEXT COLLATE NOCASE, quota INT";
+        let sql = format!("CREATE TABLE users ({columns}); INSERT INTO users VALUES {rows}");
+        database.execute_batch(&sql).unwrap();
         database
-            .execute_batch(&format!(
-                "CREATE TABLE users (email TEXT COLLATE NOCASE, quota INT); INSERT INTO users VALUES {rows}"
-            ))
-            .unwrap();
     }
 
-    fn table(path: &Path, query: &str) -> Table {
-        let file = Arc::new(File::new(path, Duration::from_secs(30)));
-        Table::new(file, Statement::compile(query).unwrap())
+    async fn get(file: &Arc<File>, query: &str, key: &str) -> Result<Option<String>, String> {
+        let table = Table::new(Arc::clone(file), Statement::compile(query).unwrap());
+        Ok(table.ask(&[key.to_owned()]).await?.remove(0))
     }
 
-    async fn get(table: &Table, key: &str) -> Result<Option<String>, String> {
-        table
-            .ask(&[key.to_owned()])
-            .await
-            .map(|mut values| values.remove(0))
+    /// A folder, and a database in it that is not there yet.
+    fn database() -> (tempfile::TempDir, Arc<File>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::new(&folder.path().join("mail.db"), Duration::from_secs(30));
+        (folder, Arc::new(file))
     }
 
     #[tokio::test]
     async fn the_tutorials_select_field_works_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mail.db");
-        create(&path, "('Address@mydomain.com', 5)");
-        let users = table(&path, TUTORIAL);
-        assert_eq!(
-            get(&users, "address@mydomain.com").await.unwrap().unwrap(),
-            "mydomain.com/Address/"
-        );
-        assert_eq!(get(&users, "x' OR '1'='1").await.unwrap(), None);
-        assert_eq!(
-            get(&table(&path, "SELECT quota FROM users"), "k")
-                .await
-                .unwrap()
-                .unwrap(),
-            "5"
-        );
+        let (_folder, file) = database();
+        create(&file.path, "('Address@mydomain.com', 5)");
+        let found = get(&file, TUTORIAL, "address@mydomain.com").await;
+        assert_eq!(found.unwrap().unwrap(), "mydomain.com/Address/");
+        assert_eq!(get(&file, TUTORIAL, "x' OR '1'='1").await, Ok(None));
+        let found = get(&file, "SELECT quota FROM users", "k").await;
+        assert_eq!(found.unwrap().unwrap(), "5");
     }
 
     #[tokio::test]
     async fn a_file_that_is_missing_fails_and_one_that_was_replaced_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mail.db");
-        let users = table(&path, "SELECT email FROM users WHERE email = '%s'");
-        assert!(get(&users, "a@b").await.is_err());
-        create(&path, "('a@b', 1), ('A@B', 1)");
-        assert_eq!(get(&users, "a@b").await.unwrap().unwrap(), "a@b,A@B");
-        std::fs::remove_file(&path).unwrap();
-        create(&path, "('c@d', 1)");
-        assert_eq!(get(&users, "a@b").await.unwrap(), None);
+        let (_folder, file) = database();
+        assert!(get(&file, EMAIL, "a@b").await.is_err());
+        create(&file.path, "('a@b', 1), ('A@B', 1)");
+        let found = get(&file, EMAIL, "a@b").await;
+        assert_eq!(found.unwrap().unwrap(), "a@b,A@B");
+        std::fs::remove_file(&file.path).unwrap();
+        create(&file.path, "('c@d', 1)");
+        assert_eq!(get(&file, EMAIL, "a@b").await, Ok(None));
     }
 
     #[tokio::test]
     async fn a_locked_database_fails_and_is_used_again_when_it_is_free() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mail.db");
-        create(&path, "('a@b', 1)");
-        let users = table(&path, "SELECT email FROM users WHERE email = '%s'");
-        let writer = Connection::open(&path).unwrap();
+        let (_folder, file) = database();
+        let writer = create(&file.path, "('a@b', 1)");
         writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
-        assert!(get(&users, "a@b").await.unwrap_err().contains("locked"));
+        let error = get(&file, EMAIL, "a@b").await.unwrap_err();
+        assert!(error.contains("locked"), "{error}");
         writer.execute_batch("COMMIT").unwrap();
-        assert_eq!(get(&users, "a@b").await.unwrap().unwrap(), "a@b");
+        assert_eq!(get(&file, EMAIL, "a@b").await, Ok(Some("a@b".to_owned())));
     }
 }
