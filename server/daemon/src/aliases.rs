@@ -135,11 +135,22 @@ pub fn destinations(value: &str) -> Vec<Mailbox> {
     let value = value.split('\0').next().unwrap_or_default();
     let (mut addresses, mut words) = (Vec::new(), Vec::new());
     let mut letters = value.chars().peekable();
-    let mut word = String::new();
+    let (mut word, mut in_quotes, mut depth) = (String::new(), false, 0);
     while let Some(letter) = letters.next() {
         match letter {
-            '"' => word.push_str(&quoted(&mut letters)),
-            '(' => skip_comment(&mut letters),
+            '\\' if in_quotes => {
+                word.push(letter);
+                word.extend(letters.next());
+            }
+            '"' if depth == 0 => {
+                word.push(letter);
+                in_quotes = !in_quotes;
+            }
+            _ if in_quotes => word.push(letter),
+            '(' => depth += 1,
+            ')' if depth > 0 => depth -= 1,
+            // A comment.
+            _ if depth > 0 => {}
             '<' => {
                 // What stood before the bracket was a display name.
                 words.clear();
@@ -165,34 +176,6 @@ pub fn destinations(value: &str) -> Vec<Mailbox> {
         .iter()
         .filter_map(|word| mailbox(word.trim()))
         .collect()
-}
-
-/// A quoted string, quotes kept, to its end.
-fn quoted(letters: &mut impl Iterator<Item = char>) -> String {
-    let mut text = String::from('"');
-    while let Some(letter) = letters.next() {
-        text.push(letter);
-        match letter {
-            '\\' => text.extend(letters.next()),
-            '"' => break,
-            _ => {}
-        }
-    }
-    text
-}
-
-fn skip_comment(letters: &mut impl Iterator<Item = char>) {
-    let mut depth = 1;
-    for letter in letters {
-        match letter {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return;
-        }
-    }
 }
 
 /// An address without brackets, read with patience: the last `@` outside quotes divides it, quotes

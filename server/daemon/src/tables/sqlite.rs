@@ -24,16 +24,13 @@ const BUSY: Duration = Duration::from_millis(500);
 /// A database file and the connections to it.
 pub(crate) struct File {
     path: PathBuf,
-    idle: Mutex<Vec<Open>>,
+    /// Each with the device and inode that it was opened from.
+    idle: Mutex<Vec<(Identity, Connection)>>,
     permits: Semaphore,
     time_limit: Duration,
 }
 
-struct Open {
-    connection: Connection,
-    /// Device and inode that it was opened from.
-    identity: (u64, u64),
-}
+type Identity = (u64, u64);
 
 /// One table file.
 pub(crate) struct Table {
@@ -78,24 +75,21 @@ impl File {
             .map_err(|error| format!("{}: {error}", self.path.display()))?;
         let identity = (metadata.dev(), metadata.ino());
         let idle = self.idle().pop();
-        let open = match idle.filter(|open| open.identity == identity) {
-            Some(open) => open,
-            None => Open {
-                connection: connect(&self.path).map_err(|error| error.to_string())?,
-                identity,
-            },
+        let connection = match idle.filter(|(from, _)| *from == identity) {
+            Some((_, connection)) => connection,
+            None => connect(&self.path).map_err(|error| error.to_string())?,
         };
         let values = keys
             .iter()
-            .map(|key| one(&open.connection, query, key))
+            .map(|key| one(&connection, query, key))
             .collect::<Result<_, _>>();
         // After an error the connection may hold on to something stale; a new one costs little.
         let values = values.map_err(|error: rusqlite::Error| error.to_string())?;
-        self.idle().push(open);
+        self.idle().push((identity, connection));
         Ok(values)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Open>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Identity, Connection)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
