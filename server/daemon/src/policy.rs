@@ -9,7 +9,7 @@ pub mod restrictions;
 
 use std::net::IpAddr;
 
-use vmaild_protocol::{Envelope, Mailbox, Reply, ReversePath};
+use vmaild_protocol::{Envelope, Mailbox, Reply};
 
 use crate::config::Params;
 use crate::log;
@@ -31,13 +31,12 @@ pub struct Client<'a> {
 impl Client<'_> {
     /// May mail for this recipient come?
     pub async fn recipient(&self, recipient: &Mailbox, envelope: &Envelope) -> Reply {
-        let sender = &envelope.reverse_path;
-        match self.check(recipient, &envelope.helo, Some(sender)).await {
+        match self.check(recipient, Some(envelope)).await {
             Ok(()) => Reply::new(250, "2.1.5 Ok"),
             Err(reply) => {
-                let Envelope { protocol, helo, .. } = envelope;
-                let tail =
-                    format!("; from={sender} to=<{recipient}> proto={protocol} helo=<{helo}>");
+                let (from, proto) = (&envelope.reverse_path, &envelope.protocol);
+                let helo = &envelope.helo;
+                let tail = format!("; from={from} to=<{recipient}> proto={proto} helo=<{helo}>");
                 self.logged("RCPT", reply, &tail)
             }
         }
@@ -45,7 +44,7 @@ impl Client<'_> {
 
     /// VRFY: 252 for what RCPT would take (RFC 5321 §3.5.3).
     pub async fn verify(&self, recipient: &Mailbox) -> Reply {
-        match self.check(recipient, "", None).await {
+        match self.check(recipient, None).await {
             Ok(()) => Reply::new(252, format!("2.0.0 {}", shown(recipient))),
             Err(reply) => self.logged("VRFY", reply, &format!("; to=<{recipient}>")),
         }
@@ -71,12 +70,10 @@ impl Client<'_> {
         reply
     }
 
-    async fn check(
-        &self,
-        recipient: &Mailbox,
-        helo: &str,
-        sender: Option<&ReversePath>,
-    ) -> Result<(), Reply> {
+    /// VRFY has no envelope.
+    async fn check(&self, recipient: &Mailbox, envelope: Option<&Envelope>) -> Result<(), Reply> {
+        let helo = envelope.map_or("", |envelope| &envelope.helo);
+        let sender = envelope.map(|envelope| &envelope.reverse_path);
         let params = self.params;
         let rcpt = shown(recipient);
         // Asked of bare postmaster too: a port for users only has no exception (RFC 6409 §4.3).
@@ -131,8 +128,7 @@ impl Client<'_> {
         self.ask(list, &client, "Client host", true)
     }
 
-    /// Asks a list about `subject`, the `what` of this mail. Lists that are not about the destination
-    /// refuse nothing because of it: to them it is `ours`.
+    /// Asks a list about `subject`, the `what` of this mail.
     fn ask(
         &self,
         list: &[Restriction],
