@@ -182,8 +182,9 @@ impl Maps {
         Ok(self.search(&keys, true).await?.map(|(_, value)| value))
     }
 
-    /// The first of `keys` that any table knows, and its value; of several tables that know that key,
-    /// the first. (So a catch-all in the first table does not hide a mailbox in the second.) One round trip a table, however many keys.
+    /// The first of `keys` that any table knows, and its value; of several tables that know it, the
+    /// first. (So a catch-all in the first table does not hide a mailbox in the second.) One round
+    /// trip a table, however many keys.
     pub async fn first<'a>(&self, keys: &'a [String]) -> Result<Option<(&'a str, String)>, Failed> {
         self.search(keys, false).await
     }

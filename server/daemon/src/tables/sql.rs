@@ -63,8 +63,8 @@ impl Statement {
         self.text.push(String::new());
     }
 
-    /// A literal of `query` up to its closing `quote`: without a key, user or domain in it as it stands
-    /// there, else bound, as the database would read it.
+    /// A literal of `query` up to its closing `quote`: as it stands there, or bound as the database
+    /// would read it where a key, user or domain is in it.
     fn literal(
         &mut self,
         query: &str,
@@ -147,8 +147,8 @@ fn part(letter: Option<char>) -> Result<Part, String> {
     }
 }
 
-/// One row of a key: the columns of all rows are one value, joined by commas; NULL and empty ones do
-/// not count.
+/// One row of a key: the columns of all rows are one value, joined by commas. NULL and empty ones
+/// do not count.
 pub(super) fn add_row(
     value: &mut Option<String>,
     columns: impl IntoIterator<Item = Option<String>>,
