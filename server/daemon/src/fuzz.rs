@@ -25,7 +25,7 @@ use crate::delivery::bounce::{Kind, Notice, Returned, entries};
 use crate::delivery::maildir;
 use crate::delivery::smtp::Encoder;
 use crate::message::Filter;
-use crate::policy::resolve;
+use crate::policy::resolve::{self, Route};
 use crate::queue::file::{Reason, Recipient, Record, State};
 use crate::queue::zoned;
 use crate::tables::source::Tables;
@@ -230,9 +230,9 @@ pub fn address(octets: &[u8]) {
         no_control(&mailbox.to_string());
         assert_eq!(aliases::mailbox(&mailbox.to_string()), Some(mailbox));
     }
-    if let Some((host, port)) = resolve::next_hop(text) {
-        let written = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
-        assert_eq!(resolve::next_hop(&written), Some((host, port)));
+    if let Some(route @ Route::Smtp { nexthop, port }) = &resolve::next_hop(text) {
+        let written = port.map_or_else(|| nexthop.clone(), |port| format!("{nexthop}:{port}"));
+        assert_eq!(resolve::next_hop(&written).as_ref(), Some(route));
     }
     let octets: Vec<String> = text.bytes().map(|octet| format!("+{octet:02X}")).collect();
     let xtext = octets.concat();
