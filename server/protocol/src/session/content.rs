@@ -4,106 +4,80 @@ use alloc::format;
 
 use super::link::Link;
 use super::state::{Asked, Progress, Stage, State};
-use crate::data::{BLOCK, Bare, Body, ChunkReader, Unstuffer};
+use crate::data::{BLOCK, Bare, Content};
 use crate::line::Input;
 use crate::reply::Reply;
 use crate::session::{Ask, Envelope};
 
-/// Content after DATA (RFC 5321 §4.1.1.4).
+/// A message that was begun.
 #[derive(Debug)]
-pub(super) struct Data {
+pub(super) struct Message {
     envelope: Envelope,
-    unstuffer: Unstuffer,
-    body: Body,
+    pub(super) content: Content,
 }
 
-impl Data {
-    pub(super) fn new(envelope: Envelope, link: &Link) -> Self {
-        let body = Body::new(link.settings.message_size_limit);
-        Self {
-            envelope,
-            unstuffer: Unstuffer::default(),
-            body,
-        }
+impl Message {
+    /// Begins one; `dots` are taken off its lines where it comes by DATA.
+    pub(super) fn begin(envelope: Envelope, dots: bool, link: &Link) -> Box<Self> {
+        let content = Content::new(link.settings.message_size_limit, dots);
+        Box::new(Self { envelope, content })
     }
 
-    pub(super) fn body_mut(&mut self) -> &mut Body {
-        &mut self.body
-    }
-
+    /// Goes on after DATA (RFC 5321 §4.1.1.4).
     pub(super) fn step(mut self: Box<Self>, input: &mut Input, link: &mut Link) -> Progress {
-        let rest = input.rest();
-        let piece = rest.get(..BLOCK).unwrap_or(rest);
+        let piece = up_to(u64::MAX, input.rest());
         if piece.is_empty() {
             return Progress::Waits(State::Data(self));
         }
-        match self
-            .unstuffer
-            .read(piece, &mut self.body, &mut link.actions)
-        {
-            Err(bare) => Progress::Made(bare_octet(bare, State::Data(self), link)),
-            Ok((count, ended)) => {
-                input.consume(count);
-                Progress::Made(if ended {
-                    self.ended(link)
-                } else {
-                    State::Data(self)
-                })
-            }
+        let (count, ended) = match self.content.read(piece, &mut link.actions) {
+            Ok(read) => read,
+            Err(bare) => return self.reject(bare, link),
+        };
+        input.consume(count);
+        if !ended {
+            return Progress::Made(State::Data(self));
         }
-    }
-
-    fn ended(mut self, link: &mut Link) -> State {
-        if self.body.is_kept() {
-            return store(self.envelope, &mut self.body, link);
+        if self.content.is_kept() {
+            return self.store(link);
         }
         link.refuse(&Reply::new(552, "5.3.4 Error: message file too big"));
-        State::Ready(Stage::Idle)
-    }
-}
-
-/// A message of which at least one chunk was granted (RFC 3030 §2).
-#[derive(Debug)]
-pub(super) struct Chunks {
-    envelope: Envelope,
-    reader: ChunkReader,
-    pub(super) body: Body,
-}
-
-impl Chunks {
-    pub(super) fn new(envelope: Envelope, link: &Link) -> Self {
-        let body = Body::new(link.settings.message_size_limit);
-        Self {
-            envelope,
-            reader: ChunkReader::default(),
-            body,
-        }
+        Progress::Made(State::begin())
     }
 
-    /// A further chunk; one that is too big ends the message.
+    /// A further chunk (RFC 3030 §2); one that is too big ends the message.
     pub(super) fn chunk(mut self: Box<Self>, size: u64, last: bool, link: &mut Link) -> State {
-        if self.body.has_room(size) {
+        if self.content.has_room(size) {
             return State::Chunk(Chunk {
-                chunks: self,
+                message: self,
                 size,
                 left: size,
                 last,
             });
         }
-        self.body.discard(&mut link.actions);
+        self.content.discard(&mut link.actions);
         let reply = Reply::new(552, "5.3.4 Chunk exceeds message size limit");
-        State::Skip(Skip {
-            left: size,
-            reply,
-            then: Stage::after_failure(last),
-        })
+        Skip::chunk(size, last, reply)
+    }
+
+    /// All of it has come.
+    fn store(mut self: Box<Self>, link: &mut Link) -> Progress {
+        match self.content.finish(&mut link.actions) {
+            Ok(()) => Progress::Made(link.ask(Ask::Store(self.envelope), Asked::Store)),
+            Err(bare) => self.reject(bare, link),
+        }
+    }
+
+    /// As Postfix with smtpd_forbid_bare_newline = reject: what follows cannot be trusted.
+    fn reject(self: Box<Self>, bare: Bare, link: &mut Link) -> Progress {
+        let farewell = link.bare(bare);
+        Progress::Made(State::Data(self).end(Some(farewell), link))
     }
 }
 
 /// The octets of one chunk.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    pub(super) chunks: Box<Chunks>,
+    pub(super) message: Box<Message>,
     size: u64,
     left: u64,
     last: bool,
@@ -112,29 +86,20 @@ pub(super) struct Chunk {
 impl Chunk {
     pub(super) fn step(mut self, input: &mut Input, link: &mut Link) -> Progress {
         let piece = up_to(self.left, input.rest());
-        let count = piece.len();
-        let Chunks { reader, body, .. } = &mut *self.chunks;
-        let mut read = reader.read(piece, body, &mut link.actions);
-        self.left = self.left.saturating_sub(count as u64);
-        let done = self.left == 0;
-        if read.is_ok() && done && self.last {
-            read = reader.finish(body, &mut link.actions);
-        }
-        if let Err(bare) = read {
-            return Progress::Made(bare_octet(bare, State::Chunk(self), link));
-        }
+        let (count, _) = match self.message.content.read(piece, &mut link.actions) {
+            Ok(read) => read,
+            Err(bare) => return self.message.reject(bare, link),
+        };
         input.consume(count);
-        match (done, self.last) {
-            (false, _) if count == 0 => Progress::Waits(State::Chunk(self)),
-            (false, _) => Progress::Made(State::Chunk(self)),
-            (true, false) => {
+        self.left = self.left.saturating_sub(count as u64);
+        match (self.left, self.last) {
+            (0, true) => self.message.store(link),
+            (0, false) => {
                 link.send(&Reply::new(250, format!("2.0.0 Ok: {} bytes", self.size)));
-                Progress::Made(State::Ready(Stage::Chunks(self.chunks)))
+                Progress::Made(State::Ready(Stage::Chunks(self.message)))
             }
-            (true, true) => {
-                let mut chunks = *self.chunks;
-                Progress::Made(store(chunks.envelope, &mut chunks.body, link))
-            }
+            _ if count == 0 => Progress::Waits(State::Chunk(self)),
+            _ => Progress::Made(State::Chunk(self)),
         }
     }
 }
@@ -149,6 +114,15 @@ pub(super) struct Skip {
 }
 
 impl Skip {
+    /// A chunk within a transaction, which is over with LAST, and of no use before.
+    pub(super) fn chunk(size: u64, last: bool, reply: Reply) -> State {
+        State::Skip(Self {
+            left: size,
+            reply,
+            then: if last { Stage::Idle } else { Stage::Failed },
+        })
+    }
+
     pub(super) fn step(mut self, input: &mut Input, link: &mut Link) -> Progress {
         let count = up_to(self.left, input.rest()).len();
         input.consume(count);
@@ -169,22 +143,3 @@ fn up_to(left: u64, octets: &[u8]) -> &[u8] {
     let count = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK);
     octets.get(..count).unwrap_or(octets)
 }
-
-fn store(envelope: Envelope, body: &mut Body, link: &mut Link) -> State {
-    body.finish(&mut link.actions);
-    link.ask(Ask::Store(envelope));
-    State::Asked(Asked::Store)
-}
-
-/// As Postfix with smtpd_forbid_bare_newline = reject: what follows cannot be trusted.
-fn bare_octet(bare: Bare, state: State, link: &mut Link) -> State {
-    let text = match bare {
-        Bare::Lf => BARE_LF,
-        Bare::Cr => "Error: bare <CR> received",
-    };
-    let farewell = link.named(550, "5.5.2", text);
-    state.end(Some(farewell), link)
-}
-
-/// The answer to a LF without CR, in commands and in content.
-pub(super) const BARE_LF: &str = "Error: bare <LF> received";
