@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use vmaild_protocol::command::{self, Command, Mail};
+use vmaild_protocol::command;
 use vmaild_protocol::data::{Bare, Content};
 use vmaild_protocol::session::{Notify, Ret};
 use vmaild_protocol::{
@@ -172,14 +172,14 @@ pub fn command(octets: &[u8]) {
         assert!(matches!(reply.code, 221 | 500..=555), "{reply}");
         one_reply(&reply.to_wire());
     };
-    let arguments = match Command::parse(octets) {
-        Ok(command) => command.arguments,
+    let arguments = match command::verb(octets) {
+        Ok((_, arguments)) => arguments,
         Err(reply) => return refused(&reply),
     };
-    match Mail::parse(arguments) {
-        Ok(mail) => {
-            let again = Mail::parse(&format!("FROM:{} SMTPUTF8", mail.reverse_path));
-            assert_eq!(again.map(|again| again.reverse_path), Ok(mail.reverse_path));
+    match command::mail(arguments) {
+        Ok((mail, _)) => {
+            let again = command::mail(&format!("FROM:{} SMTPUTF8", mail.reverse_path));
+            assert_eq!(again.unwrap().0.reverse_path, mail.reverse_path);
             if let Some(envid) = mail.envid {
                 no_control(&xtext::decode(&envid).unwrap());
             }

@@ -1,92 +1,45 @@
 //! One command line, parsed (RFC 5321 §4.1.1 and the extensions that EHLO offers).
 //!
-//! In two steps, because what is wrong with a command depends on when it comes: [`Command::parse`]
+//! In two steps, because what is wrong with a command depends on when it comes: [`verb`]
 //! finds the verb, and the session asks for the arguments once it knows that the verb may come now.
 use alloc::format;
 use alloc::string::String;
 use core::mem::replace;
 
-use crate::address::{BLANKS, Mailbox, ReversePath, cut_path, is_domain};
+use crate::address::{BLANKS, Mailbox, cut_path, is_domain};
 use crate::reply::Reply;
-use crate::session::{Notify, Recipient, Ret};
+use crate::session::{Envelope, Notify, Recipient, Ret};
 use crate::xtext;
 
-/// The verbs that are served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "they are the verbs of RFC 5321, 1985, 3030, 3207, 4954"
-)]
-pub enum Verb {
-    Ehlo,
-    Helo,
-    Mail,
-    Rcpt,
-    Data,
-    Bdat,
-    Rset,
-    Noop,
-    Vrfy,
-    Etrn,
-    StartTls,
-    Auth,
-    Quit,
-}
-
-const VERBS: &[(&str, Verb)] = &[
-    ("EHLO", Verb::Ehlo),
-    ("HELO", Verb::Helo),
-    ("MAIL", Verb::Mail),
-    ("RCPT", Verb::Rcpt),
-    ("DATA", Verb::Data),
-    ("BDAT", Verb::Bdat),
-    ("RSET", Verb::Rset),
-    ("NOOP", Verb::Noop),
-    ("VRFY", Verb::Vrfy),
-    ("ETRN", Verb::Etrn),
-    ("STARTTLS", Verb::StartTls),
-    ("AUTH", Verb::Auth),
-    ("QUIT", Verb::Quit),
+/// The verbs that are served (RFC 5321, 1985, 3030, 3207, 4954).
+const VERBS: &[&str] = &[
+    "EHLO", "HELO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "ETRN", "STARTTLS",
+    "AUTH", "QUIT",
 ];
 
 /// What HTTP clients and proxies say (postconf(5) smtpd_forbidden_commands).
 const FORBIDDEN: &[&str] = &["CONNECT", "GET", "POST"];
 
-/// A verb and what stands behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Command<'a> {
-    /// The verb.
-    pub verb: Verb,
-    /// The rest of the line without blanks at its ends.
-    pub arguments: &'a str,
-}
-
-impl<'a> Command<'a> {
-    /// Finds the verb of a command line; what is none is refused, and of another protocol with 221.
-    pub fn parse(line: &'a [u8]) -> Result<Self, Reply> {
-        let bad_syntax = || Reply::new(500, "5.5.2 Error: bad syntax");
-        let line = core::str::from_utf8(line)
-            .map_err(|_| Reply::new(500, "5.5.2 Error: bad UTF-8 syntax"))?;
-        let line = line.trim_matches(BLANKS);
-        let (word, arguments) = line.split_once(BLANKS).unwrap_or((line, ""));
-        if word.is_empty() {
-            return Err(bad_syntax());
-        }
-        let verb = VERBS
-            .iter()
-            .find(|(name, _)| word.eq_ignore_ascii_case(name));
-        // A NUL is refused with its line: cutting the line there could make two addresses of one.
-        if line.contains('\0') && (verb.is_some() || word.starts_with('\0')) {
-            return Err(bad_syntax());
-        }
-        match verb {
-            Some(&(_, verb)) => Ok(Self {
-                verb,
-                arguments: arguments.trim_matches(BLANKS),
-            }),
-            None if is_foreign(word) => Err(foreign()),
-            None => Err(Reply::new(500, "5.5.2 Error: command not recognized")),
-        }
+/// The verb of a command line, in upper case, and the rest of the line without blanks at its ends.
+/// What is no command is refused, and what is of another protocol with 221.
+pub fn verb(line: &[u8]) -> Result<(&'static str, &str), Reply> {
+    let bad_syntax = || Reply::new(500, "5.5.2 Error: bad syntax");
+    let line =
+        core::str::from_utf8(line).map_err(|_| Reply::new(500, "5.5.2 Error: bad UTF-8 syntax"))?;
+    let line = line.trim_matches(BLANKS);
+    let (word, arguments) = line.split_once(BLANKS).unwrap_or((line, ""));
+    if word.is_empty() {
+        return Err(bad_syntax());
+    }
+    let verb = VERBS.iter().find(|verb| word.eq_ignore_ascii_case(verb));
+    // A NUL is refused with its line: cutting the line there could make two addresses of one.
+    if line.contains('\0') && (verb.is_some() || word.starts_with('\0')) {
+        return Err(bad_syntax());
+    }
+    match verb {
+        Some(&verb) => Ok((verb, arguments.trim_matches(BLANKS))),
+        None if is_foreign(word) => Err(foreign()),
+        None => Err(Reply::new(500, "5.5.2 Error: command not recognized")),
     }
 }
 
@@ -102,69 +55,49 @@ fn is_foreign(word: &str) -> bool {
         || FORBIDDEN.iter().any(|verb| word.eq_ignore_ascii_case(verb))
 }
 
-/// The arguments of MAIL (RFC 5321 §4.1.1.2).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Mail {
-    /// FROM:.
-    pub reverse_path: ReversePath,
-    /// SIZE= (RFC 1870); more than 64 bits hold is the largest number they hold.
-    pub size: Option<u64>,
-    /// BODY= (RFC 6152) was given; what the content is shows when it comes.
-    pub body: bool,
-    /// SMTPUTF8 (RFC 6531).
-    pub smtputf8: bool,
-    /// RET= (RFC 3461).
-    pub ret: Option<Ret>,
-    /// ENVID= (RFC 3461), in xtext.
-    pub envid: Option<String>,
-    /// AUTH= (RFC 4954 §5) was given; nobody here is trusted to vouch for another, so it is as
-    /// good as `AUTH=<>`.
-    pub auth: bool,
-}
-
-impl Mail {
-    /// Parses `FROM:<path> parameters`.
-    pub fn parse(arguments: &str) -> Result<Self, Reply> {
-        let (path, parameters) = cut_argument(arguments, "FROM:")
-            .ok_or_else(|| Reply::new(501, "5.5.4 Syntax: MAIL FROM:<address>"))?;
-        let reverse_path = path
+/// Parses `FROM:<path> parameters` (RFC 5321 §4.1.1.2): the envelope, with what they say of it, and
+/// whether AUTH= was given. Nobody here is trusted to vouch for another, so it is as good as `AUTH=<>`
+/// (RFC 4954 §5); what BODY= says, the content shows when it comes (RFC 6152).
+pub fn mail(arguments: &str) -> Result<(Envelope, bool), Reply> {
+    let (path, parameters) = cut_argument(arguments, "FROM:")
+        .ok_or_else(|| Reply::new(501, "5.5.4 Syntax: MAIL FROM:<address>"))?;
+    let mut envelope = Envelope {
+        reverse_path: path
             .parse()
-            .map_err(|_| Reply::new(501, "5.1.7 Bad sender address syntax"))?;
-        let mut mail = Self {
-            reverse_path,
-            ..Self::default()
-        };
-        for parameter in parameters.split_ascii_whitespace() {
-            mail.parameter(parameter)?;
-        }
-        match mail.reverse_path.mailbox() {
-            Some(mailbox) if !mailbox.is_ascii() && !mail.smtputf8 => Err(needs_smtputf8()),
-            _ => Ok(mail),
-        }
-    }
-
-    fn parameter(&mut self, parameter: &str) -> Result<(), Reply> {
+            .map_err(|_| Reply::new(501, "5.1.7 Bad sender address syntax"))?,
+        ..Envelope::default()
+    };
+    let (mut body, mut auth) = (false, false);
+    for parameter in parameters.split_ascii_whitespace() {
         let (keyword, value) = keyword_and_value(parameter);
         let bad = || Reply::new(501, format!("5.5.4 Bad {keyword} parameter syntax"));
         let is_xtext = |value: &str| !value.is_empty() && xtext::decode(value).is_some();
         // Whether the value is right and the first one.
         let good = match (keyword.as_str(), value) {
-            ("SIZE", Some(value)) => self.size.replace(size(value)?).is_none(),
+            ("SIZE", Some(value)) => envelope.size.replace(size(value)?).is_none(),
             ("BODY", Some(value))
                 if value.eq_ignore_ascii_case("8BITMIME") || value.eq_ignore_ascii_case("7BIT") =>
             {
-                !replace(&mut self.body, true)
+                !replace(&mut body, true)
             }
-            ("SMTPUTF8", None) => !replace(&mut self.smtputf8, true),
+            ("SMTPUTF8", None) => !replace(&mut envelope.smtputf8, true),
             ("RET", Some(value)) => {
                 let ret = ret(value).ok_or_else(bad)?;
-                self.ret.replace(ret).is_none()
+                envelope.ret.replace(ret).is_none()
             }
-            ("ENVID", Some(value)) => is_xtext(value) && self.envid.replace(value.into()).is_none(),
-            ("AUTH", Some(value)) => is_xtext(value) && !replace(&mut self.auth, true),
+            ("ENVID", Some(value)) => {
+                is_xtext(value) && envelope.envid.replace(value.into()).is_none()
+            }
+            ("AUTH", Some(value)) => is_xtext(value) && !replace(&mut auth, true),
             _ => return Err(unsupported(parameter)),
         };
-        good.then_some(()).ok_or_else(bad)
+        if !good {
+            return Err(bad());
+        }
+    }
+    match envelope.reverse_path.mailbox() {
+        Some(mailbox) if !mailbox.is_ascii() && !envelope.smtputf8 => Err(needs_smtputf8()),
+        _ => Ok((envelope, auth)),
     }
 }
 

@@ -49,9 +49,9 @@ fn line() -> impl Strategy<Value = String> {
 
 /// A patient server, so that dialogues get long.
 fn patient() -> Client {
-    let mut settings = settings();
-    (settings.soft_error_limit, settings.hard_error_limit) = (1000, 1000);
-    Client::with(settings)
+    Client::with(|settings| {
+        (settings.soft_error_limit, settings.hard_error_limit) = (1000, 1000);
+    })
 }
 
 proptest! {

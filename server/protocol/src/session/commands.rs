@@ -9,7 +9,7 @@ use super::content::Skip;
 use super::ehlo;
 use super::link::Link;
 use super::state::{Asked, Stage, State};
-use crate::command::{self, Command, Mail, Verb};
+use crate::command;
 use crate::line::Input;
 use crate::reply::Reply;
 use crate::sasl::{self, Step};
@@ -22,55 +22,53 @@ pub(super) fn obey(
     input: &mut Input,
     link: &mut Link,
 ) -> Result<State, Reply> {
-    let Command { verb, arguments } = Command::parse(cut(octets, link))?;
-    if matches!(
-        verb,
-        Verb::Ehlo | Verb::Helo | Verb::Noop | Verb::Rset | Verb::Vrfy | Verb::Etrn
-    ) {
+    let (verb, arguments) = command::verb(cut(octets, link))?;
+    if matches!(verb, "EHLO" | "HELO" | "NOOP" | "RSET" | "VRFY" | "ETRN") {
         link.count_junk();
     }
     // Every command but these waits (RFC 3207 §4); of BDAT the octets have to be passed over first.
     let goes_in_clear = matches!(
         verb,
-        Verb::Ehlo | Verb::Helo | Verb::Noop | Verb::Quit | Verb::StartTls | Verb::Bdat
+        "EHLO" | "HELO" | "NOOP" | "QUIT" | "STARTTLS" | "BDAT"
     );
     if link.settings.tls_required && !link.tls && !goes_in_clear {
         let text = "5.7.0 Must issue a STARTTLS command first";
         return Err(Reply::new(530, text));
     }
-    if link.needs_hello() && matches!(verb, Verb::Mail | Verb::Vrfy | Verb::Etrn | Verb::Auth) {
+    if link.needs_hello() && matches!(verb, "MAIL" | "VRFY" | "ETRN" | "AUTH") {
         return Err(out_of_sequence("send HELO/EHLO first"));
     }
     match verb {
-        Verb::Ehlo | Verb::Helo => hello(verb, arguments, stage, link),
-        Verb::Mail => mail(arguments, stage, link),
-        Verb::Rcpt => rcpt(arguments, stage, link),
-        Verb::Data => data(arguments, stage, link),
-        Verb::Bdat => bdat(arguments, stage, link),
-        Verb::Auth => auth(arguments, stage, link),
-        Verb::StartTls => starttls(arguments, stage, input, link),
-        Verb::Vrfy => {
+        "EHLO" | "HELO" => hello(verb, arguments, stage, link),
+        "MAIL" => mail(arguments, stage, link),
+        "RCPT" => rcpt(arguments, stage, link),
+        "DATA" => data(arguments, stage, link),
+        "BDAT" => bdat(arguments, stage, link),
+        "AUTH" => auth(arguments, stage, link),
+        "STARTTLS" => starttls(arguments, stage, input, link),
+        "VRFY" => {
             let mailbox = command::vrfy(arguments)?;
             Ok(link.ask(Ask::Verify(mailbox), Asked::Nothing(take(stage))))
         }
-        Verb::Etrn if !matches!(stage, Stage::Idle) => {
+        "ETRN" if !matches!(stage, Stage::Idle) => {
             Err(out_of_sequence("MAIL transaction in progress"))
         }
-        Verb::Etrn => {
+        "ETRN" => {
             let domain = command::etrn(arguments)?;
             Ok(link.ask(Ask::Etrn(domain), Asked::Nothing(Stage::Idle)))
         }
-        Verb::Noop => {
+        "NOOP" => {
             link.send(&Reply::new(250, "2.0.0 Ok"));
             Ok(State::Ready(take(stage)))
         }
-        Verb::Rset if arguments.is_empty() => {
+        "RSET" if arguments.is_empty() => {
             take(stage).abandon(link);
             link.send(&Reply::new(250, "2.0.0 Ok"));
             Ok(State::begin())
         }
-        Verb::Rset => Err(Reply::new(501, "5.5.4 Syntax: RSET")),
-        Verb::Quit => {
+        "RSET" => Err(Reply::new(501, "5.5.4 Syntax: RSET")),
+        // QUIT, the only one left of those that are served.
+        _ => {
             take(stage).abandon(link);
             link.send(&Reply::new(221, "2.0.0 Bye"));
             Ok(State::begin().end(None, link))
@@ -95,16 +93,14 @@ fn out_of_sequence(text: &str) -> Reply {
 }
 
 /// RFC 5321 §4.1.1.1. A refused one changes nothing (RFC 5321 §4.1.4).
-fn hello(verb: Verb, name: &str, stage: &mut Stage, link: &mut Link) -> Result<State, Reply> {
-    let extended = verb == Verb::Ehlo;
+fn hello(verb: &str, name: &str, stage: &mut Stage, link: &mut Link) -> Result<State, Reply> {
     if name.is_empty() {
-        let verb = if extended { "EHLO" } else { "HELO" };
         return Err(Reply::new(501, format!("Syntax: {verb} hostname")));
     }
     take(stage).abandon(link);
     link.helo = ehlo::sanitised(name);
-    link.extended = extended;
-    let reply = if extended {
+    link.extended = verb == "EHLO";
+    let reply = if link.extended {
         ehlo::capabilities(link)
     } else {
         Reply::new(250, link.settings.hostname.as_str())
@@ -117,16 +113,16 @@ fn mail(arguments: &str, stage: &Stage, link: &mut Link) -> Result<State, Reply>
     if !matches!(stage, Stage::Idle) {
         return Err(out_of_sequence("nested MAIL command"));
     }
-    let mail = Mail::parse(arguments)?;
-    if mail.auth && !link.settings.auth {
+    let (envelope, auth) = command::mail(arguments)?;
+    if auth && !link.settings.auth {
         return Err(Reply::new(503, "5.5.4 Error: authentication disabled"));
     }
     let limit = link.settings.message_size_limit;
-    let too_big = match mail.size {
+    let too_big = match envelope.size {
         Some(u64::MAX) => "file system imposed limit",
         Some(size) if limit > 0 && size > limit => "fixed limit",
         _ => {
-            let envelope = link.envelope(mail);
+            let envelope = link.envelope(envelope);
             return Ok(link.ask(Ask::Sender(envelope.clone()), Asked::Sender(envelope)));
         }
     };

@@ -7,7 +7,6 @@ use alloc::format;
 use alloc::string::String;
 
 use super::state::{Asked, State};
-use crate::command::Mail;
 use crate::data::Bare;
 use crate::reply::Reply;
 use crate::session::{Action, Ask, Envelope, Settings};
@@ -125,19 +124,14 @@ impl Link {
         self.settings.helo_required && self.helo.is_empty()
     }
 
-    /// The envelope that MAIL opens.
-    pub(super) fn envelope(&self, mail: Mail) -> Envelope {
+    /// The envelope that MAIL opens, with what is true of the connection.
+    pub(super) fn envelope(&self, mail: Envelope) -> Envelope {
         Envelope {
-            reverse_path: mail.reverse_path,
-            recipients: alloc::vec::Vec::new(),
             helo: self.helo.clone(),
             protocol: self.protocol(mail.smtputf8),
             tls: self.tls,
             user: self.user.clone(),
-            size: mail.size,
-            smtputf8: mail.smtputf8,
-            ret: mail.ret,
-            envid: mail.envid,
+            ..mail
         }
     }
 
