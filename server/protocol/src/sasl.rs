@@ -20,11 +20,8 @@ pub enum Exchange {
     Plain,
     /// LOGIN: the user name.
     LoginUser,
-    /// LOGIN: the password.
-    LoginPassword {
-        /// The user name, decoded and not yet looked at.
-        user: Vec<u8>,
-    },
+    /// LOGIN: the password; the user name was this, not yet looked at.
+    LoginPassword(Vec<u8>),
 }
 
 /// What follows from the client's line.
@@ -83,7 +80,7 @@ impl Exchange {
         let prompt = match self {
             Self::Plain => "",
             Self::LoginUser => "VXNlcm5hbWU6",
-            Self::LoginPassword { .. } => "UGFzc3dvcmQ6",
+            Self::LoginPassword(_) => "UGFzc3dvcmQ6",
         };
         Step::Challenge(self, Reply::new(334, prompt))
     }
@@ -102,8 +99,8 @@ impl Exchange {
     fn decoded(self, octets: Vec<u8>) -> Result<Step, Reply> {
         let credentials = match self {
             Self::Plain => plain(&octets),
-            Self::LoginUser => return Ok(Self::LoginPassword { user: octets }.challenge()),
-            Self::LoginPassword { user } => credentials("LOGIN", &user, &octets),
+            Self::LoginUser => return Ok(Self::LoginPassword(octets).challenge()),
+            Self::LoginPassword(user) => credentials("LOGIN", &user, &octets),
         };
         credentials.ok_or_else(|| Reply::new(535, "5.7.8 Error: authentication failed"))
     }

@@ -5,7 +5,7 @@
 use alloc::format;
 use core::mem::take;
 
-use super::content::Skip;
+use super::content::Chunk;
 use super::ehlo;
 use super::link::Link;
 use super::state::{Asked, Stage, State};
@@ -176,29 +176,30 @@ fn data(arguments: &str, stage: &mut Stage, link: &mut Link) -> Result<State, Re
 /// RFC 3030 §2. Whatever the answer, so many octets follow and are no commands; where their number
 /// cannot be read, the session cannot go on.
 fn bdat(arguments: &str, stage: &mut Stage, link: &mut Link) -> Result<State, Reply> {
-    let (size, last) = command::bdat(arguments)
+    let (size, mut last) = command::bdat(arguments)
         .ok_or_else(|| Reply::new(521, "5.5.4 Syntax: BDAT count [LAST]"))?;
     if size == 0 && !last {
         // It brings nothing, and may come as often as NOOP.
         link.count_junk();
     }
-    Ok(match take(stage) {
+    let message = match take(stage) {
         Stage::Open(transaction) if !transaction.envelope.recipients.is_empty() => {
             let question = Ask::Begin(transaction.envelope.clone());
-            link.ask(question, Asked::Chunk(transaction, size, last))
+            return Ok(link.ask(question, Asked::Chunk(transaction, size, last)));
         }
-        Stage::Chunks(message) => message.chunk(size, last, link),
-        Stage::Open(_) => Skip::chunk(size, last, no_recipients()),
-        Stage::Idle => State::Skip(Skip {
-            left: size,
-            reply: out_of_sequence("need RCPT command"),
-            then: Stage::Idle,
-        }),
+        Stage::Chunks(message) => Ok(message),
+        Stage::Open(_) => Err(no_recipients()),
+        Stage::Idle => {
+            // No transaction, so none that failed.
+            last = true;
+            Err(out_of_sequence("need RCPT command"))
+        }
         Stage::Failed => {
             let text = format!("5.0.0 Discarded {size} bytes after earlier error");
-            Skip::chunk(size, last, Reply::new(551, text))
+            Err(Reply::new(551, text))
         }
-    })
+    };
+    Ok(Chunk::begin(message, size, last, link))
 }
 
 fn no_recipients() -> Reply {

@@ -44,21 +44,6 @@ impl Message {
         Progress::Made(State::begin())
     }
 
-    /// A further chunk (RFC 3030 §2); one that is too big ends the message.
-    pub(super) fn chunk(mut self: Box<Self>, size: u64, last: bool, link: &mut Link) -> State {
-        if self.content.has_room(size) {
-            return State::Chunk(Chunk {
-                message: self,
-                size,
-                left: size,
-                last,
-            });
-        }
-        self.content.discard(&mut link.actions);
-        let reply = Reply::new(552, "5.3.4 Chunk exceeds message size limit");
-        Skip::chunk(size, last, reply)
-    }
-
     /// All of it has come.
     fn store(mut self: Box<Self>, link: &mut Link) -> Progress {
         match self.content.finish(&mut link.actions) {
@@ -74,67 +59,72 @@ impl Message {
     }
 }
 
-/// The octets of one chunk.
+/// The octets of one chunk (RFC 3030 §2). Those of one that is refused are read all the same, for
+/// they are no commands.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    pub(super) message: Box<Message>,
+    /// The message that it is a part of, or what the client hears once the octets are gone.
+    pub(super) message: Result<Box<Message>, Reply>,
     size: u64,
     left: u64,
     last: bool,
 }
 
 impl Chunk {
-    pub(super) fn step(mut self, input: &mut Input, link: &mut Link) -> Progress {
-        let piece = up_to(self.left, input.rest());
-        let (count, _) = match self.message.content.read(piece, &mut link.actions) {
-            Ok(read) => read,
-            Err(bare) => return self.message.reject(bare, link),
-        };
-        input.consume(count);
-        self.left = self.left.saturating_sub(count as u64);
-        match (self.left, self.last) {
-            (0, true) => self.message.store(link),
-            (0, false) => {
-                link.send(&Reply::new(250, format!("2.0.0 Ok: {} bytes", self.size)));
-                Progress::Made(State::Ready(Stage::Chunks(self.message)))
-            }
-            _ if count == 0 => Progress::Waits(State::Chunk(self)),
-            _ => Progress::Made(State::Chunk(self)),
+    /// Begins one; if it is too big, that is the end of its message.
+    pub(super) fn begin(
+        mut message: Result<Box<Message>, Reply>,
+        size: u64,
+        last: bool,
+        link: &mut Link,
+    ) -> State {
+        if let Ok(begun) = &mut message
+            && !begun.content.has_room(size)
+        {
+            begun.content.discard(&mut link.actions);
+            message = Err(Reply::new(552, "5.3.4 Chunk exceeds message size limit"));
         }
-    }
-}
-
-/// A chunk that was refused: its octets are read all the same, they are no commands.
-#[derive(Debug)]
-pub(super) struct Skip {
-    pub(super) left: u64,
-    /// What the client hears once they are gone.
-    pub(super) reply: Reply,
-    pub(super) then: Stage,
-}
-
-impl Skip {
-    /// A chunk within a transaction, which is over with LAST, and of no use before.
-    pub(super) fn chunk(size: u64, last: bool, reply: Reply) -> State {
-        State::Skip(Self {
+        State::Chunk(Self {
+            message,
+            size,
             left: size,
-            reply,
-            then: if last { Stage::Idle } else { Stage::Failed },
+            last,
         })
     }
 
     pub(super) fn step(mut self, input: &mut Input, link: &mut Link) -> Progress {
-        let count = up_to(self.left, input.rest()).len();
+        let piece = up_to(self.left, input.rest());
+        let count = piece.len();
+        if let Ok(message) = &mut self.message
+            && let Err(bare) = message.content.read(piece, &mut link.actions)
+        {
+            let farewell = link.bare(bare);
+            return Progress::Made(State::Chunk(self).end(Some(farewell), link));
+        }
         input.consume(count);
         self.left = self.left.saturating_sub(count as u64);
-        match (self.left, count) {
-            (0, _) => {
-                link.refuse(&self.reply);
-                Progress::Made(State::Ready(self.then))
-            }
-            (_, 0) => Progress::Waits(State::Skip(self)),
-            _ => Progress::Made(State::Skip(self)),
+        match self.left {
+            0 => {}
+            _ if count == 0 => return Progress::Waits(State::Chunk(self)),
+            _ => return Progress::Made(State::Chunk(self)),
         }
+        let stage = match self.message {
+            Ok(message) if self.last => return message.store(link),
+            Ok(message) => {
+                link.send(&Reply::new(250, format!("2.0.0 Ok: {} bytes", self.size)));
+                Stage::Chunks(message)
+            }
+            // The transaction is over with LAST, and of no use before.
+            Err(reply) => {
+                link.refuse(&reply);
+                if self.last {
+                    Stage::Idle
+                } else {
+                    Stage::Failed
+                }
+            }
+        };
+        Progress::Made(State::Ready(stage))
     }
 }
 

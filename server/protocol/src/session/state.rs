@@ -15,7 +15,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 
 use super::commands::{authenticate, obey};
-use super::content::{Chunk, Message, Skip};
+use super::content::{Chunk, Message};
 use super::link::Link;
 use crate::command::foreign;
 use crate::data::Bare;
@@ -37,8 +37,6 @@ pub(super) enum State {
     Data(Box<Message>),
     /// Octets of a BDAT chunk.
     Chunk(Chunk),
-    /// Octets of a refused BDAT chunk.
-    Skip(Skip),
     /// The TLS handshake.
     Handshake,
     /// Nothing any more.
@@ -125,7 +123,6 @@ impl State {
             },
             Self::Data(data) => data.step(input, link),
             Self::Chunk(chunk) => chunk.step(input, link),
-            Self::Skip(skip) => skip.step(input, link),
             Self::Asked(_) | Self::Handshake | Self::Closed => Progress::Waits(self),
         }
     }
@@ -182,14 +179,15 @@ impl State {
             Self::Handshake => None,
             _ => farewell,
         };
-        match self {
-            Self::Data(mut message) | Self::Chunk(Chunk { mut message, .. }) => {
-                message.content.discard(&mut link.actions);
-            }
-            Self::Ready(stage)
-            | Self::Skip(Skip { then: stage, .. })
-            | Self::Asked(Asked::Nothing(stage)) => stage.abandon(link),
-            _ => {}
+        let begun = match self {
+            Self::Data(message)
+            | Self::Ready(Stage::Chunks(message))
+            | Self::Asked(Asked::Nothing(Stage::Chunks(message))) => Some(message),
+            Self::Chunk(chunk) => chunk.message.ok(),
+            _ => None,
+        };
+        if let Some(mut message) = begun {
+            message.content.discard(&mut link.actions);
         }
         let farewell = farewell.map(|reply| Action::Send(reply.to_wire()));
         link.actions.extend(farewell);
@@ -250,10 +248,11 @@ impl Asked {
                 link.refuse(&reply);
                 State::Ready(Stage::Open(transaction))
             }
-            Self::Chunk(transaction, size, last) if granted => {
-                Message::begin(transaction.envelope, false, link).chunk(size, last, link)
+            Self::Chunk(transaction, size, last) => {
+                let begin = || Message::begin(transaction.envelope, false, link);
+                let message = if granted { Ok(begin()) } else { Err(reply) };
+                Chunk::begin(message, size, last, link)
             }
-            Self::Chunk(_, size, last) => Skip::chunk(size, last, reply),
             Self::Store => {
                 if link.pass(&reply) {
                     link.forgive();
