@@ -16,7 +16,7 @@ use vmaild_protocol::command;
 use vmaild_protocol::data::{Bare, Content};
 use vmaild_protocol::session::{Notify, Ret};
 use vmaild_protocol::{
-    Action, Ask, Mailbox, Reply, ReplyReader, ReversePath, Session, Settings, sasl, xtext,
+    Action, Ask, Envelope, Reply, ReplyReader, ReversePath, Session, Settings, sasl, xtext,
 };
 
 use crate::aliases;
@@ -63,18 +63,18 @@ fn settings() -> Settings {
 /// Grants, but for what begins with a code: `550x@d` is answered with 550. The content and the end
 /// of a message look one letter and two letters further on in the sender.
 fn answer(ask: &Ask) -> Reply {
-    let sender = |path: &ReversePath| {
-        path.mailbox()
-            .map_or(String::new(), |sender| sender.local.clone())
+    let sender = |envelope: &Envelope| match &envelope.reverse_path {
+        ReversePath::Null => String::new(),
+        ReversePath::Mailbox(sender) => sender.local.clone(),
     };
     let (granted, skip, word) = match ask {
-        Ask::Sender(envelope) => (250, 0, sender(&envelope.reverse_path)),
+        Ask::Sender(envelope) => (250, 0, sender(envelope)),
         Ask::Recipient { recipient, .. } => (250, 0, recipient.mailbox.local.clone()),
         Ask::Verify(mailbox) => (252, 0, mailbox.local.clone()),
         Ask::Etrn(domain) => (459, 0, domain.clone()),
         Ask::Password { password, .. } => (235, 0, password.clone()),
-        Ask::Begin(envelope) => (354, 1, sender(&envelope.reverse_path)),
-        Ask::Store(envelope) => (250, 2, sender(&envelope.reverse_path)),
+        Ask::Begin(envelope) => (354, 1, sender(envelope)),
+        Ask::Store(envelope) => (250, 2, sender(envelope)),
     };
     let code = word.get(skip..skip + 3).and_then(|code| code.parse().ok());
     Reply::new(code.unwrap_or(granted), "said")
@@ -263,18 +263,18 @@ fn handed_out<'a>(actions: impl IntoIterator<Item = &'a Action>) -> Vec<u8> {
 
 fn stored(content: &[u8], cut: usize) -> Vec<u8> {
     let (mut filter, mut stored) = (Filter::default(), Vec::new());
-    content
-        .chunks(cut)
-        .for_each(|piece| filter.write(piece, &mut stored));
+    for piece in content.chunks(cut) {
+        filter.write(piece, &mut stored);
+    }
     filter.end(&mut stored);
     stored
 }
 
 fn sent(stored: &[u8], cut: usize) -> Vec<u8> {
     let (mut encoder, mut wire) = (Encoder::default(), Vec::new());
-    stored
-        .chunks(cut)
-        .for_each(|piece| encoder.encode(piece, &mut wire));
+    for piece in stored.chunks(cut) {
+        encoder.encode(piece, &mut wire);
+    }
     encoder.end(&mut wire);
     wire
 }
@@ -334,14 +334,10 @@ pub fn bdat(octets: &[u8]) {
     for cut in CUTS {
         assert_eq!(dialogue(&wire, cut), actions, "in pieces of {cut}");
     }
-    let taken = actions
-        .iter()
-        .any(|action| matches!(action, Action::Ask(Ask::Store(_))));
-    assert_eq!(
-        taken,
-        only_crlf(&message) && message.len() as u64 <= SIZE_LIMIT
-    );
-    if taken {
+    let is_store = |action: &Action| matches!(action, Action::Ask(Ask::Store(_)));
+    let fits = only_crlf(&message) && message.len() as u64 <= SIZE_LIMIT;
+    assert_eq!(actions.iter().any(is_store), fits);
+    if fits {
         if !message.is_empty() && !message.ends_with(b"\n") {
             message.extend(b"\r\n");
         }
@@ -378,10 +374,8 @@ pub fn configuration(octets: &[u8], folder: &Path) {
     };
     for mistake in said {
         let text = mistake.to_string();
-        assert!(
-            text.starts_with(&folder.display().to_string()) && !text.contains('\n'),
-            "{text:?}"
-        );
+        let names_file = text.starts_with(&folder.display().to_string());
+        assert!(names_file && !text.contains('\n'), "{text:?}");
     }
 }
 
@@ -397,11 +391,8 @@ pub fn table(octets: &[u8], folder: &Path) {
     ] {
         let mut mistakes = Vec::new();
         let opened = Tables::new(folder).open(&name, &mut mistakes);
-        assert_eq!(
-            matches!(opened, Ok(None)),
-            !mistakes.is_empty(),
-            "{mistakes:?}"
-        );
+        let refused = matches!(opened, Ok(None));
+        assert_eq!(refused, !mistakes.is_empty(), "{mistakes:?}");
     }
     if let Ok(statement) = Statement::compile(&text) {
         let values = statement.values("o'x\\\"@d.example").unwrap();
@@ -410,12 +401,8 @@ pub fn table(octets: &[u8], folder: &Path) {
         }
     }
     if let Ok(path) = maildir::below(Path::new("/base"), &text) {
-        let inside = path.strip_prefix("/base").unwrap();
-        assert!(
-            inside
-                .components()
-                .all(|part| matches!(part, Component::Normal(_)))
-        );
+        let mut inside = path.strip_prefix("/base").unwrap().components();
+        assert!(inside.all(|part| matches!(part, Component::Normal(_))));
     }
     let (status, said) = resolve::status_and_text(&text, '5');
     assert!(status.starts_with("5.") && !said.is_empty());
@@ -437,15 +424,8 @@ pub fn dsn(octets: &[u8], params: &Params) {
     let mut word = || words.next().unwrap_or_default().to_owned();
     let flags = word();
     let flag = |letter: char| flags.contains(letter);
-    let mailbox = |text: &str| {
-        aliases::mailbox(text).unwrap_or_else(|| Mailbox {
-            local: "a".into(),
-            domain: "b".into(),
-        })
-    };
-    let sender = mailbox(&word());
-    let recipient = mailbox(&word());
-    let original = mailbox(&word());
+    let mut mailbox = || aliases::mailbox(&word()).unwrap_or_else(|| "a@b".parse().unwrap());
+    let (sender, recipient, original) = (mailbox(), mailbox(), mailbox());
     let (orcpt, envid) = (Some(word()), Some(word()));
     let mta = Some(word()).filter(|mta| !mta.is_empty());
     let reason = Reason {
@@ -462,7 +442,7 @@ pub fn dsn(octets: &[u8], params: &Params) {
     };
     let notify = (kind == Kind::Delivered).then_some(Notify {
         success: true,
-        ..Default::default()
+        ..Notify::default()
     });
     let to = Recipient {
         mailbox: recipient,
@@ -506,12 +486,9 @@ pub fn dsn(octets: &[u8], params: &Params) {
     assert!(record.smtputf8 || report.is_ascii(), "{report}");
     let actions = report.lines().filter(|line| line.starts_with("Action: "));
     assert_eq!(actions.count(), 2, "{report}");
+    // Its header, the message, two recipients.
     let groups = report.split("\n\n").filter(|group| group.contains(':'));
-    assert_eq!(
-        groups.count(),
-        4,
-        "its header, the message, two recipients: {report}"
-    );
+    assert_eq!(groups.count(), 4, "{report}");
 }
 
 #[cfg(test)]

@@ -108,11 +108,9 @@ impl Exchange {
 
 /// A PLAIN message: authorization identity, NUL, user name, NUL, password (RFC 4616 §2).
 fn plain(message: &[u8]) -> Option<Step> {
-    let mut parts = message.split(|&octet| octet == 0);
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(identity), Some(user), Some(password), None)
-            if identity.is_empty() || identity == user =>
-        {
+    let parts: Vec<_> = message.split(|&octet| octet == 0).collect();
+    match parts[..] {
+        [identity, user, password] if identity.is_empty() || identity == user => {
             credentials("PLAIN", user, password)
         }
         _ => None,

@@ -98,14 +98,11 @@ fn the_protocol_for_received_says_how_the_message_came(
     #[case] plain: &str,
     #[case] utf8: &str,
 ) {
-    for (mail, protocol) in [
-        ("MAIL FROM:<a@b>", plain),
-        ("MAIL FROM:<a@b> SMTPUTF8", utf8),
-    ] {
+    for (smtputf8, protocol) in [("", plain), (" SMTPUTF8", utf8)] {
         let mut client = Client::new();
-        client
-            .expect(before)
-            .expect(&[mail, "RCPT TO:<c@d>", "DATA", "."]);
+        client.expect(before);
+        client.expect(&[&format!("MAIL FROM:<a@b>{smtputf8}"), "RCPT TO:<c@d>"]);
+        client.expect(&["DATA", "."]);
         assert_eq!(client.stored[0].envelope.protocol, protocol);
     }
 }
@@ -153,14 +150,10 @@ fn text_behind_a_refused_data_is_commands_and_counts_as_errors() {
 }
 
 #[rstest]
-#[case(b"x\n.\nMAIL FROM:<e@f>\r\n", "LF")]
 #[case(b"x\n.\r\nMAIL FROM:<e@f>\r\n", "LF")]
 #[case(b"x\r\n.\nMAIL FROM:<e@f>\r\n", "LF")]
 #[case(b"x\r.\rMAIL FROM:<e@f>\r\n", "CR")]
 #[case(b"x\r\n.\rMAIL FROM:<e@f>\r\n", "CR")]
-#[case(b"x\r.\r\nMAIL FROM:<e@f>\r\n", "CR")]
-#[case(b"x\r.\nMAIL FROM:<e@f>\r\n", "CR")]
-#[case(b"x\n.\rMAIL FROM:<e@f>\r\n", "LF")]
 #[case(b"x\r\r\n.\r\r\nMAIL FROM:<e@f>\r\n", "CR")]
 #[case(b"x\r\n.\r\r\nMAIL FROM:<e@f>\r\n", "CR")]
 #[case(b"\nx", "LF")]

@@ -4,7 +4,7 @@ mod common;
 use common::{Client, settings};
 use proptest::prelude::*;
 use vmaild_protocol::data::BLOCK;
-use vmaild_protocol::{Action, Mailbox, Reply, ReplyReader, Session};
+use vmaild_protocol::{Action, Reply, ReplyReader, Session};
 
 /// Pieces of dialogue: right, wrong and mad.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
@@ -128,12 +128,6 @@ proptest! {
         client.session.tls_started();
         client.run();
         prop_assert_eq!(client.reply("DATA"), "503 5.5.1 Error: need RCPT command");
-    }
-
-    #[test]
-    fn what_is_written_is_read_back(local in "[a-z.\"\\\\ @<>é]{1,12}", domain in "[a-z]{1,9}(\\.[a-z]{1,9}){0,2}") {
-        let mailbox = Mailbox { local, domain };
-        prop_assert_eq!(format!("<{mailbox}>").parse(), Ok(mailbox));
     }
 
     #[test]

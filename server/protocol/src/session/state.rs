@@ -127,8 +127,8 @@ impl State {
         }
     }
 
-    /// Goes on with a line: a command, or the answer to a challenge. What no session can go on
-    /// after is refused with 221 or 521.
+    /// Goes on with a line: a command, or the answer to a challenge. A refusal with 221 or 521 ends
+    /// the session.
     fn line(self, octets: &[u8], cut: bool, input: &mut Input, link: &mut Link) -> Self {
         let mut stage = Stage::Idle;
         let done = match self {
@@ -249,8 +249,11 @@ impl Asked {
                 State::Ready(Stage::Open(transaction))
             }
             Self::Chunk(transaction, size, last) => {
-                let begin = || Message::begin(transaction.envelope, false, link);
-                let message = if granted { Ok(begin()) } else { Err(reply) };
+                let message = if granted {
+                    Ok(Message::begin(transaction.envelope, false, link))
+                } else {
+                    Err(reply)
+                };
                 Chunk::begin(message, size, last, link)
             }
             Self::Store => {
