@@ -147,9 +147,7 @@ impl Content {
     /// More text. Beyond the limit the message is discarded, once, and the rest only counted.
     fn write(&mut self, text: &[u8], actions: &mut VecDeque<Action>) {
         let room = usize::try_from(self.limit.saturating_sub(self.size)).unwrap_or(usize::MAX);
-        self.size = self
-            .size
-            .saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
+        self.size = self.size.saturating_add(text.len() as u64);
         if self.kept {
             self.append(text.get(..room).unwrap_or(text), actions);
             if text.len() > room {

@@ -35,7 +35,8 @@ pub(super) fn obey(
         let text = "5.7.0 Must issue a STARTTLS command first";
         return Err(Reply::new(530, text));
     }
-    if link.needs_hello() && matches!(verb, "MAIL" | "VRFY" | "ETRN" | "AUTH") {
+    let unnamed = link.settings.helo_required && link.helo.is_empty();
+    if unnamed && matches!(verb, "MAIL" | "VRFY" | "ETRN" | "AUTH") {
         return Err(out_of_sequence("send HELO/EHLO first"));
     }
     match verb {

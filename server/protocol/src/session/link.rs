@@ -119,11 +119,6 @@ impl Link {
         self.named(550, "5.5.2", &format!("Error: bare <{octet}> received"))
     }
 
-    /// Whether MAIL, VRFY, ETRN and AUTH must wait for EHLO.
-    pub(super) fn needs_hello(&self) -> bool {
-        self.settings.helo_required && self.helo.is_empty()
-    }
-
     /// The envelope that MAIL opens, with what is true of the connection.
     pub(super) fn envelope(&self, mail: Envelope) -> Envelope {
         Envelope {
