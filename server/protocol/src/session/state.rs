@@ -207,7 +207,6 @@ impl Stage {
 
 impl Asked {
     fn answered(self, reply: Reply, link: &mut Link) -> State {
-        let granted = reply.is_positive();
         match self {
             Self::Sender(envelope) => {
                 let overshoot = 0;
@@ -236,20 +235,15 @@ impl Asked {
                 }
                 State::begin()
             }
-            Self::Data(transaction) if granted => {
-                if reply.is_intermediate() {
-                    link.send(&reply);
-                } else {
-                    link.send(&Reply::new(354, "End data with <CR><LF>.<CR><LF>"));
-                }
-                State::Data(Message::begin(transaction.envelope, true, link))
-            }
             Self::Data(transaction) => {
-                link.refuse(&reply);
-                State::Ready(Stage::Open(transaction))
+                if link.pass(&reply) {
+                    State::Data(Message::begin(transaction.envelope, true, link))
+                } else {
+                    State::Ready(Stage::Open(transaction))
+                }
             }
             Self::Chunk(transaction, size, last) => {
-                let message = if granted {
+                let message = if reply.is_positive() {
                     Ok(Message::begin(transaction.envelope, false, link))
                 } else {
                     Err(reply)
