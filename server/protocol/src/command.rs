@@ -56,8 +56,8 @@ fn is_foreign(word: &str) -> bool {
 }
 
 /// Parses `FROM:<path> parameters` (RFC 5321 §4.1.1.2): the envelope, with what they say of it, and
-/// whether AUTH= was given. Nobody here is trusted to vouch for another, so it is as good as `AUTH=<>`
-/// (RFC 4954 §5); what BODY= says, the content shows when it comes (RFC 6152).
+/// whether AUTH= was given. Nobody here is trusted to vouch for another, so it is as good as
+/// `AUTH=<>` (RFC 4954 §5); what BODY= says, the content shows when it comes (RFC 6152).
 pub fn mail(arguments: &str) -> Result<(Envelope, bool), Reply> {
     let (path, parameters) = cut_argument(arguments, "FROM:")
         .ok_or_else(|| Reply::new(501, "5.5.4 Syntax: MAIL FROM:<address>"))?;

@@ -51,8 +51,8 @@ pub struct Content {
 }
 
 impl Content {
-    /// An empty message of at most `limit` octets, 0 means no limit; with `dots` after DATA, without
-    /// in chunks.
+    /// An empty message of at most `limit` octets, 0 means no limit; with `dots` after DATA,
+    /// without in chunks.
     pub fn new(limit: u64, dots: bool) -> Self {
         let limit = if limit == 0 { u64::MAX } else { limit };
         Self {
