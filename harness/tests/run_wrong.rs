@@ -1,5 +1,6 @@
 //! Wrong servers: a check that has never failed is not evidence. Each file of `fixtures/wrong`
-//! says which clauses it must turn red; the suite turns exactly these red.
+//! says which clauses it must turn red; the suite turns exactly these red, and where all have been
+//! judged no clause of any scenario is left that was never red there.
 //!
 //! ```text
 //! # What is wrong with this server.
@@ -210,6 +211,7 @@ fn every_wrong_server_turns_exactly_its_clauses_red() {
         .filter(|server| wanted.is_empty() || wanted.contains(server.name().as_str()))
         .collect();
     let wrong = Mutex::new(judge_right(&judged));
+    let reddened = Mutex::new(BTreeSet::new());
     let next = Mutex::new(judged.iter().enumerate());
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
@@ -219,7 +221,8 @@ fn every_wrong_server_turns_exactly_its_clauses_red() {
                         return;
                     };
                     let begun = std::time::Instant::now();
-                    let told = judge(server, &program);
+                    let (told, places) = judge(server, &program);
+                    reddened.lock().unwrap().extend(places);
                     let mut line = format!(
                         "{}/{} {} {}, {:.1} s",
                         place + 1,
@@ -238,12 +241,32 @@ fn every_wrong_server_turns_exactly_its_clauses_red() {
             });
         }
     });
-    let wrong = wrong.into_inner().unwrap();
+    let mut wrong = wrong.into_inner().unwrap();
+    if wanted.is_empty() {
+        let left = never_red(&reddened.into_inner().unwrap());
+        wrong
+            .extend(left.map(|(scenario, id)| format!("{scenario}: nothing turned {id} red here")));
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Runs the suite against one; returns what it turned red without saying so, and the other way round.
-fn judge(server: &Server, program: &Path) -> Vec<String> {
+/// The path of a scenario and the id of a clause that it looks at.
+type Place = (String, String);
+
+/// The places that no wrong server reached: there the clause could look at nothing and nobody would see.
+fn never_red(reddened: &BTreeSet<Place>) -> impl Iterator<Item = Place> {
+    let scenarios = scenario::builtin().unwrap();
+    let places = scenarios.iter().flat_map(|scenario| {
+        let ids = plan::clauses(scenario).map(|clause| clause.id.clone());
+        ids.map(|id| (scenario.path.display().to_string(), id))
+    });
+    let all: BTreeSet<Place> = places.collect();
+    all.into_iter().filter(|place| !reddened.contains(place))
+}
+
+/// Runs the suite against one; returns what it turned red without saying so, and the other way
+/// round; and the places where it turned anything red.
+fn judge(server: &Server, program: &Path) -> (Vec<String>, BTreeSet<Place>) {
     let mut command = suite(&server.database);
     if server.is("source") {
         command.env("VMAILSPEC_SERVE_EXE", program);
@@ -254,14 +277,13 @@ fn judge(server: &Server, program: &Path) -> Vec<String> {
     let path = server.path.file_name().unwrap().to_string_lossy();
     let turned = match turned(command.args(&server.only)) {
         Ok(turned) => turned,
-        Err(why) => return vec![format!("{path}: {why}")],
+        Err(why) => return (vec![format!("{path}: {why}")], BTreeSet::new()),
     };
     let green = server.red.difference(&turned.all);
     let green = green.map(|id| format!("{path}: {id} was not red"));
     let red = turned.broken.difference(&server.red);
-    green
-        .chain(red.map(|id| format!("{path}: {id} was red too")))
-        .collect()
+    let told = green.chain(red.map(|id| format!("{path}: {id} was red too")));
+    (told.collect(), turned.places)
 }
 
 /// What is red, or declined, on the right server proves nothing on a wrong one.
@@ -299,6 +321,8 @@ struct Turned {
     broken: BTreeSet<String>,
     /// With those of lower levels that were declined or noted.
     all: BTreeSet<String>,
+    /// All of them, each with its scenario.
+    places: BTreeSet<Place>,
 }
 
 fn turned(command: &mut Command) -> Result<Turned, String> {
@@ -322,20 +346,25 @@ fn turned(command: &mut Command) -> Result<Turned, String> {
     {
         return Err(said());
     }
-    let (mut broken, mut all) = (BTreeSet::new(), BTreeSet::new());
-    let cases = report["cases"].as_array().ok_or_else(said)?.iter();
-    for clause in cases.flat_map(|case| case["clauses"].as_array().unwrap()) {
-        let id = clause["id"].as_str().unwrap().to_owned();
-        match clause["verdict"].as_str().unwrap() {
-            "broken" => {
-                all.insert(id.clone());
-                broken.insert(id);
+    let (mut broken, mut all, mut places) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for case in report["cases"].as_array().ok_or_else(said)? {
+        let path = case["path"].as_str().unwrap();
+        for clause in case["clauses"].as_array().unwrap() {
+            let id = clause["id"].as_str().unwrap().to_owned();
+            let verdict = clause["verdict"].as_str().unwrap();
+            if !["broken", "declined", "noted"].contains(&verdict) {
+                continue;
             }
-            "declined" | "noted" => {
-                all.insert(id);
+            if verdict == "broken" {
+                broken.insert(id.clone());
             }
-            _ => {}
+            places.insert((path.to_owned(), id.clone()));
+            all.insert(id);
         }
     }
-    Ok(Turned { broken, all })
+    Ok(Turned {
+        broken,
+        all,
+        places,
+    })
 }

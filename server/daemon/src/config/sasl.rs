@@ -34,8 +34,10 @@ fn smtpd_conf(file: &Path, mistakes: &mut Vec<Mistake>) {
     let Some(text) = read_text(file, mistakes) else {
         return;
     };
+    // To Cyrus a blank at the beginning of a line means nothing.
+    let lines: Vec<_> = text.lines().map(str::trim_start).collect();
     // With pwcheck_method: saslauthd the lines of the auxprop plugins are dead in Cyrus too.
-    let conf = Settings::parse(file, &text, ':', mistakes);
+    let conf = Settings::parse(file, &lines.join("\n"), ':', mistakes);
     let value = |name| conf.get(name).map(|setting| setting.text.as_str());
     let method = value("pwcheck_method").unwrap_or_default();
     if method != "saslauthd" {

@@ -289,7 +289,7 @@ fn inline(text: &str) -> Result<HashMap<String, String>, String> {
         let (key, value) = row.ok_or_else(|| format!("{word:?}, {expected}"))?;
         Ok((key.trim().to_lowercase(), value.trim().to_owned()))
     };
-    words(inside).into_iter().map(row).collect()
+    words(inside).map(row).collect()
 }
 
 /// All tables of a list (`transport_maps = proxy:mysql:..., static:...`). Bare names are taken as

@@ -47,8 +47,11 @@ impl Session {
         let level = params.smtp_tls_security_level;
         let tls = tls.filter(|_| matches!(level, TlsLevel::May | TlsLevel::Encrypt));
         match Self::greet(params, host, tls).await {
-            // Opportunistic: where TLS does not work the mail goes in clear.
-            Err(reason) if reason.status == "4.7.5" && level == TlsLevel::May => {
+            // Opportunistic: where TLS does not work the mail goes in clear. A reply with this code in
+            // it says nothing of TLS.
+            Err(reason)
+                if reason.status == "4.7.5" && reason.mta.is_none() && level == TlsLevel::May =>
+            {
                 log!("smtp", "{}; retrying in clear", reason.text);
                 Self::greet(params, host, None).await
             }
