@@ -40,7 +40,7 @@ pub struct Port {
     /// Its certificate.
     pub tls: Option<Acceptor>,
     /// Where messages go.
-    pub queue: Queue,
+    pub queue: Arc<Queue>,
     /// Checks passwords.
     pub passwords: Arc<Passwords>,
 }
@@ -296,7 +296,7 @@ impl Connection<'_> {
                 }
                 self.tally.auth.count(reply)
             }
-            Ask::Begin(envelope) => self.begin(&envelope).await,
+            Ask::Begin(envelope) => self.begin(&envelope),
             Ask::Store(envelope) => {
                 let reply = self.store(&envelope).await;
                 self.tally.data.count(reply)
@@ -329,25 +329,21 @@ impl Connection<'_> {
         verdict.reply()
     }
 
-    async fn begin(&mut self, envelope: &Envelope) -> Reply {
+    fn begin(&mut self, envelope: &Envelope) -> Reply {
         let tls = self.stream.as_ref().and_then(Stream::description);
         let origin = Origin {
             client: self.client.ip(),
             tls,
         };
-        match self.port.queue.begin(origin, envelope).await {
-            Ok(incoming) => {
-                let user = envelope
-                    .user
-                    .as_ref()
-                    .map(|user| format!(", sasl_username={user}"))
-                    .unwrap_or_default();
-                log!("smtpd", "{}: client={}{user}", incoming.id(), self.name);
-                self.message = Message::Incoming(incoming);
-                Reply::new(354, "End data with <CR><LF>.<CR><LF>")
-            }
-            Err(untaken) => self.refused("DATA", &untaken, envelope),
-        }
+        let incoming = self.port.queue.begin(&origin, envelope);
+        let user = envelope
+            .user
+            .as_ref()
+            .map(|user| format!(", sasl_username={user}"))
+            .unwrap_or_default();
+        log!("smtpd", "{}: client={}{user}", incoming.id(), self.name);
+        self.message = Message::Incoming(incoming);
+        Reply::new(354, "End data with <CR><LF>.<CR><LF>")
     }
 
     async fn store(&mut self, envelope: &Envelope) -> Reply {

@@ -85,7 +85,7 @@ mod tests {
             client: [127, 0, 0, 3].into(),
             tls: None,
         };
-        let mut incoming = queue.begin(origin, &envelope).await.unwrap();
+        let mut incoming = queue.begin(&origin, &envelope);
         incoming
             .write(b"Subject: x\r\n\r\nwhole\r\n")
             .await

@@ -227,7 +227,7 @@ async fn serve(
 
 /// What outlives a reload.
 struct Shared {
-    queue: Queue,
+    queue: Arc<Queue>,
     passwords: Arc<Passwords>,
 }
 

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use front::{Client, Server, Setup};
@@ -62,7 +62,7 @@ fn says(client: &mut Client, line: &str, expected: &str) -> Option<String> {
 
 /// Sends letters until the connection breaks.
 fn send(client: &mut Client, who: usize, next: &mut usize, books: &Mutex<Books>) -> Option<()> {
-    let locked = || books.lock().unwrap_or_else(PoisonError::into_inner);
+    let locked = || books.lock().unwrap();
     client.try_reply()?;
     says(client, "EHLO client.example", "250")?;
     while !locked().closed {
@@ -102,7 +102,7 @@ fn send(client: &mut Client, who: usize, next: &mut usize, books: &Mutex<Books>)
 fn send_all(who: usize, books: &Mutex<Books>) {
     let mut next = 0;
     loop {
-        let now = books.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = books.lock().unwrap();
         let (port, closed) = (now.port, now.closed);
         drop(now);
         if closed {
@@ -158,7 +158,7 @@ fn no_kill_loses_a_message_that_was_answered_250() {
          INSERT INTO transport VALUES ('later@mydomain.com', 'nosuch:x');",
     );
     let books = Mutex::new(Books::default());
-    let locked = || books.lock().unwrap_or_else(PoisonError::into_inner);
+    let locked = || books.lock().unwrap();
     let mut server = setup.begin();
     let mut times = Vec::new();
     std::thread::scope(|scope| {

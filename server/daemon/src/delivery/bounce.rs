@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Zoned;
 use tokio::task::spawn_blocking;
-use vmaild_protocol::session::Ret;
+use vmaild_protocol::session::{Notify, Ret};
 use vmaild_protocol::{Envelope, Mailbox, Recipient as To, ReversePath, xtext};
 
 use crate::aliases::Unexpanded;
@@ -21,7 +21,7 @@ use crate::log;
 use crate::message;
 use crate::queue::file::{Reason, Recipient, Record, State};
 use crate::queue::schedule::Active;
-use crate::queue::{Content, Inner, Untaken, zoned};
+use crate::queue::{Content, Queue, Untaken, zoned};
 
 /// What a notice tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) struct Entry<'a> {
 }
 
 /// Tells the sender what this round came to. True if a notice could not be queued.
-pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Active) -> bool {
+pub(crate) async fn notify(queue: &Arc<Queue>, params: &Params, active: &mut Active) -> bool {
     let mut again = false;
     for kind in [Kind::Failed, Kind::Delivered, Kind::Delayed] {
         if kind == Kind::Delayed && !is_late(params, &active.record) {
@@ -63,7 +63,15 @@ pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Act
         };
         let content = active.content.clone();
         let returned = returned(params, kind, &record, content).await;
-        let envelope = envelope(sender, &record);
+        let to = To {
+            mailbox: sender.clone(),
+            ..To::default()
+        };
+        let envelope = Envelope {
+            recipients: vec![to],
+            smtputf8: record.smtputf8,
+            ..Envelope::default()
+        };
         let result = queue
             .submit(&envelope, |id, when| {
                 let notice = Notice {
@@ -126,35 +134,17 @@ pub(crate) fn entries(kind: Kind, record: &Record) -> (Vec<Entry<'_>>, Vec<Entry
             }),
             _ => None,
         });
-    of_kind.partition(|entry| match (entry.recipient.notify, kind) {
-        (Some(notify), Kind::Failed) => notify.failure,
-        (Some(notify), Kind::Delayed) => notify.delay,
-        (Some(notify), Kind::Delivered) => notify.success,
-        (None, Kind::Failed | Kind::Delayed) => true,
-        (None, Kind::Delivered) => false,
-    })
+    let wanted = |notify: Option<Notify>| match kind {
+        Kind::Failed => notify.is_none_or(|notify| notify.failure),
+        Kind::Delayed => notify.is_none_or(|notify| notify.delay),
+        Kind::Delivered => notify.is_some_and(|notify| notify.success),
+    };
+    of_kind.partition(|entry| wanted(entry.recipient.notify))
 }
 
 fn done(active: &mut Active, told: &[Entry<'_>], untold: &[Entry<'_>]) {
-    let changes: Vec<_> = told
-        .iter()
-        .chain(untold)
-        .map(|entry| (entry.index, State::Done))
-        .collect();
-    if !changes.is_empty() {
-        active.mark(changes);
-    }
-}
-
-fn envelope(sender: &Mailbox, record: &Record) -> Envelope {
-    Envelope {
-        recipients: vec![To {
-            mailbox: sender.clone(),
-            ..To::default()
-        }],
-        smtputf8: record.smtputf8,
-        ..Envelope::default()
-    }
+    let entries = told.iter().chain(untold);
+    active.mark(entries.map(|entry| (entry.index, State::Done)).collect());
 }
 
 /// What comes back of the message: all of it, or its headers alone.
@@ -312,9 +302,17 @@ impl Notice<'_> {
     /// The part for programs (RFC 3464 §2).
     fn report(&self, text: &mut String) {
         let record = self.record;
+        // It is 7-bit (RFC 3464 §2.1), unless the message itself needs more (RFC 6533 §3).
+        let fits = |letter: char| !letter.is_control() && (letter.is_ascii() || record.smtputf8);
         let mut field = |name: &str, value: &str| {
-            let value: String = value.chars().map(|letter| self.fit(letter)).collect();
-            text.push_str(&folded(&format!("{name}: {value}")));
+            let value = value.replace(|letter| !fits(letter), "?");
+            // Without a name, the empty line between the groups.
+            let line = if name.is_empty() {
+                value
+            } else {
+                format!("{name}: {value}")
+            };
+            text.push_str(&folded(&line));
         };
         field("Reporting-MTA", &format!("dns; {}", self.params.myhostname));
         if let Some(envid) = record.envid.as_deref().and_then(xtext::decode) {
@@ -329,7 +327,6 @@ impl Notice<'_> {
             recipient, reason, ..
         } in self.entries
         {
-            // An empty line between the groups.
             field("", "");
             field("Final-Recipient", &address(&recipient.mailbox));
             if let Some(original) = recipient.orcpt.as_deref().and_then(original_recipient) {
@@ -359,15 +356,6 @@ impl Notice<'_> {
                 let until = zoned(record.arrived.saturating_add(lifetime));
                 field("Will-Retry-Until", &message::date(&until));
             }
-        }
-    }
-
-    /// The report is 7-bit (RFC 3464 §2.1), unless the message itself needs more (RFC 6533 §3).
-    fn fit(&self, letter: char) -> char {
-        if letter.is_control() || (!letter.is_ascii() && !self.record.smtputf8) {
-            '?'
-        } else {
-            letter
         }
     }
 }
@@ -403,11 +391,8 @@ fn days(time: Duration) -> String {
 const LETTERS_LIMIT: usize = 998 / 4;
 
 /// A line, continued on the next where it is longer than 78 columns and has a blank (RFC 5322
-/// §2.1.1), and where a word is longer than a line may be. Nothing makes an empty line.
+/// §2.1.1), and where a word is longer than a line may be.
 fn folded(line: &str) -> String {
-    if line == ": " {
-        return "\n".to_owned();
-    }
     let mut text = String::new();
     let mut column = 0;
     for (number, word) in line.split(' ').enumerate() {
@@ -434,14 +419,4 @@ fn folded(line: &str) -> String {
     }
     text.push('\n');
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_of_no_words_is_empty() {
-        assert_eq!(folded(": "), "\n");
-    }
 }

@@ -18,9 +18,6 @@ pub struct Flusher {
     requests: mpsc::UnboundedSender<oneshot::Sender<io::Result<()>>>,
 }
 
-/// A flush of the folder that was asked for.
-pub struct Flush(oneshot::Receiver<io::Result<()>>);
-
 impl Flusher {
     /// Starts the thread for `folder`; it ends when the last handle is dropped.
     pub fn start(folder: File) -> io::Result<Self> {
@@ -44,19 +41,15 @@ impl Flusher {
         Ok(Self { requests })
     }
 
-    /// Asks for a flush that begins after this call.
-    pub fn ask(&self) -> Flush {
+    /// Asks for a flush that begins after this call, and returns when the folder, as it is now,
+    /// survives a power cut.
+    pub fn ask(&self) -> impl Future<Output = io::Result<()>> + use<> {
         let (request, answer) = oneshot::channel();
         // Dropped with the channel, it is answered by its end.
         let _ = self.requests.send(request);
-        Flush(answer)
-    }
-}
-
-impl Flush {
-    /// Returns when the folder, as it was when this was asked for, survives a power cut.
-    pub async fn done(self) -> io::Result<()> {
-        let gone = |_| io::Error::other("the flushing thread has ended");
-        self.0.await.map_err(gone)?
+        async {
+            let gone = |_| io::Error::other("the flushing thread has ended");
+            answer.await.map_err(gone)?
+        }
     }
 }

@@ -25,6 +25,7 @@ use hickory_resolver::proto::rr::{Name, RData, Record};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use vmaild::config::{Config, Params};
+use vmaild::queue::tool::{Command, run};
 use vmaild::queue::{Origin, Queue, Services, Untaken};
 use vmaild::tls::Connector;
 use vmaild_protocol::{Envelope, Recipient, ReversePath};
@@ -65,8 +66,7 @@ queue_run_delay = 1s
 /// A running queue.
 pub struct Back {
     pub folder: TempDir,
-    pub params: Arc<Params>,
-    pub queue: Queue,
+    pub queue: Arc<Queue>,
     main_cf: String,
     surroundings: Surroundings,
 }
@@ -79,7 +79,7 @@ pub struct Surroundings {
 }
 
 /// Reads a main.cf made of the common one and `more`.
-pub fn params(folder: &Path, more: &str) -> Arc<Params> {
+fn params(folder: &Path, more: &str) -> Arc<Params> {
     let base = folder.join("vmail");
     fs::create_dir_all(&base).unwrap();
     let text = MAIN_CF
@@ -102,12 +102,16 @@ impl Back {
 
     /// A queue in a folder that may hold mail already.
     pub async fn start_in(folder: TempDir, more: &str, surroundings: Surroundings) -> Self {
-        let params = params(folder.path(), more);
-        let queue = open(&params, surroundings.clone()).await;
-        Self {
-            folder,
+        let (_, params) = watch::channel(params(folder.path(), more));
+        let services = Services {
             params,
-            queue,
+            resolver: surroundings.resolver,
+            tls: Some(Connector::new().unwrap()),
+            listening: surroundings.listening.clone(),
+        };
+        Self {
+            queue: Queue::open(services).await.unwrap(),
+            folder,
             main_cf: more.to_owned(),
             surroundings,
         }
@@ -135,9 +139,15 @@ impl Back {
         self.send_as(envelope(sender, recipients), content).await
     }
 
+    /// Puts a letter of `sender@mydomain.com` into the queue, and returns its id.
+    pub async fn sent(&self, recipients: &[&str], content: &str) -> String {
+        let id = self.send("sender@mydomain.com", recipients, content).await;
+        id.unwrap()
+    }
+
     /// Puts a message with this envelope into the queue.
     pub async fn send_as(&self, envelope: Envelope, content: &str) -> Result<String, Untaken> {
-        let mut incoming = self.queue.begin(origin(), &envelope).await?;
+        let mut incoming = self.queue.begin(&origin(), &envelope);
         incoming.write(content.as_bytes()).await?;
         incoming.commit(&envelope).await
     }
@@ -178,19 +188,10 @@ impl Back {
 
     /// What `vmaild queue list` says.
     pub fn listing(&self) -> String {
-        vmaild::queue::tool::listing(&self.folder.path().join("queue")).unwrap()
+        let mut list = Vec::new();
+        run(&self.folder.path().join("queue"), &Command::List, &mut list).unwrap();
+        String::from_utf8(list).unwrap()
     }
-}
-
-pub async fn open(params: &Arc<Params>, surroundings: Surroundings) -> Queue {
-    let (_, params) = watch::channel(params.clone());
-    let services = Services {
-        params,
-        resolver: surroundings.resolver,
-        tls: Some(Connector::new().unwrap()),
-        listening: surroundings.listening,
-    };
-    Queue::open(services).await.unwrap()
 }
 
 pub fn origin() -> Origin {
@@ -212,7 +213,7 @@ pub fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
     }
 }
 
-/// Asks until there is an answer; fails after ten seconds.
+/// Asks until there is an answer; fails after a minute.
 pub async fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -221,7 +222,7 @@ pub async fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
         }
         assert!(
             start.elapsed() < Duration::from_mins(1),
-            "it did not come about in ten seconds"
+            "it did not come about in a minute"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -308,12 +309,10 @@ fn session(stream: TcpStream, answer: &dyn Fn(&str) -> Option<String>) -> Vec<St
     let mut heard = Vec::new();
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
-    let mut say = |line: &str| match answer(line) {
-        Some(reply) => writer
-            .write_all(format!("{reply}\r\n").as_bytes())
-            .is_ok()
-            .then_some(reply),
-        None => None,
+    let mut say = |line: &str| {
+        let reply = answer(line)?;
+        let sent = writer.write_all(format!("{reply}\r\n").as_bytes());
+        sent.is_ok().then_some(reply)
     };
     if say("CONNECT").is_none() {
         return heard;
@@ -356,9 +355,7 @@ pub fn name_server(records: &'static str) -> SocketAddr {
             let known: Vec<Vec<&str>> = records
                 .lines()
                 .map(|line| line.split_whitespace().collect())
-                .filter(|words: &Vec<&str>| {
-                    *words.first().unwrap_or(&"") == name.trim_end_matches('.')
-                })
+                .filter(|words: &Vec<&str>| words.first() == Some(&name.trim_end_matches('.')))
                 .collect();
             message.metadata.message_type = MessageType::Response;
             message.metadata.response_code = match known.first().map(|words| words[1]) {
