@@ -234,6 +234,98 @@ impl Queue {
             spilled_size: 0,
         }
     }
+
+    /// The configuration as it is now.
+    pub(crate) fn params(&self) -> Arc<Params> {
+        self.params.borrow().clone()
+    }
+
+    /// The file of a message in `active/`.
+    fn path(&self, id: &str) -> PathBuf {
+        self.directory.join("active").join(id)
+    }
+
+    /// A new queue id and the time it stands for: microseconds since 1970, in hexadecimal. Two
+    /// messages never share one, not even across restarts (ids on disk count as given).
+    fn next_id(&self) -> (QueueId, u64) {
+        let now = u64::try_from(file::now().as_micros()).unwrap_or(u64::MAX);
+        let next = |last: u64| now.max(last.saturating_add(1));
+        let last = self
+            .last_id
+            .update(Ordering::Relaxed, Ordering::Relaxed, next);
+        (format!("{:X}", next(last)), now)
+    }
+
+    /// Makes a message durable: delivered already, or in the queue.
+    async fn store(self: &Arc<Self>, record: Record, content: Content) -> io::Result<()> {
+        // Where the queue could not take it, nothing is taken: the client hears the same of all mail.
+        let active = self.directory.join("active");
+        rustix::fs::access(&active, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)?;
+        if delivery::at_once(&self.delivery, &self.params(), &record, &content).await {
+            log!("qmgr", "{}: removed", record.id);
+            return Ok(());
+        }
+        // From now on the scheduler does not take it for a file that somebody put there.
+        self.schedule.know(&record.id);
+        match self.write(&record, &content).await {
+            Ok(file) => {
+                let active = Active::new(record, content, file);
+                self.schedule.start(self, active);
+                Ok(())
+            }
+            Err(error) => {
+                // The client will hear that it was not taken, so it must not come back.
+                let path = self.path(&record.id);
+                let _ = spawn_blocking(move || fs::remove_file(path)).await;
+                self.schedule.forget(&record.id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes a message's file and waits until it is on disk.
+    async fn write(&self, record: &Record, content: &Content) -> io::Result<Arc<File>> {
+        let (path, head) = (self.path(&record.id), record.head());
+        let (mut content, flusher) = (content.reader(), self.flusher.clone());
+        let (file, named) = spawn_blocking(move || {
+            let file = file::write(&path, &head, &mut content)?;
+            // Name and content at the same time: so both wait for the same commit.
+            let named = flusher.ask();
+            durable::flush(&file)?;
+            Ok::<_, io::Error>((Arc::new(file), named))
+        })
+        .await??;
+        named.await?;
+        Ok(file)
+    }
+
+    /// Puts a message that the server itself wrote into the queue; it is addressed through aliases
+    /// like any other. Its text needs no filter and has no trace header yet.
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        envelope: &Envelope,
+        text: impl FnOnce(&str, &Zoned) -> Vec<u8>,
+    ) -> Result<QueueId, Untaken> {
+        let params = self.params();
+        let (id, arrived) = self.next_id();
+        let when = zoned(arrived);
+        let host = (params.myhostname.as_str(), params.mail_name.as_str());
+        let mut content = message::received_here(host, &id, &when).into_bytes();
+        content.extend_from_slice(&text(&id, &when));
+        let recipients = expand_all(&params, &id, envelope).await?;
+        let record = Record {
+            id: id.clone(),
+            arrived,
+            sender: ReversePath::Null,
+            eight_bit: !content.is_ascii(),
+            smtputf8: envelope.smtputf8 && !content.is_ascii(),
+            size: content.len() as u64,
+            recipients,
+            ..Record::default()
+        };
+        self.store(record, Content::Memory(content.into())).await?;
+        Ok(id)
+    }
 }
 
 impl Incoming {
@@ -364,100 +456,6 @@ async fn expand_all(
         }
     }
     Ok(recipients)
-}
-
-impl Queue {
-    /// The configuration as it is now.
-    pub(crate) fn params(&self) -> Arc<Params> {
-        self.params.borrow().clone()
-    }
-
-    /// The file of a message in `active/`.
-    fn path(&self, id: &str) -> PathBuf {
-        self.directory.join("active").join(id)
-    }
-
-    /// A new queue id and the time it stands for: microseconds since 1970, in hexadecimal. Two
-    /// messages never share one, not even across restarts (ids on disk count as given).
-    pub(crate) fn next_id(&self) -> (QueueId, u64) {
-        let now = u64::try_from(file::now().as_micros()).unwrap_or(u64::MAX);
-        let next = |last: u64| now.max(last.saturating_add(1));
-        let last = self
-            .last_id
-            .update(Ordering::Relaxed, Ordering::Relaxed, next);
-        (format!("{:X}", next(last)), now)
-    }
-
-    /// Makes a message durable: delivered already, or in the queue.
-    async fn store(self: &Arc<Self>, record: Record, content: Content) -> io::Result<()> {
-        // Where the queue could not take it, nothing is taken: the client hears the same of all mail.
-        let active = self.directory.join("active");
-        rustix::fs::access(&active, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)?;
-        if delivery::at_once(&self.delivery, &self.params(), &record, &content).await {
-            log!("qmgr", "{}: removed", record.id);
-            return Ok(());
-        }
-        // From now on the scheduler does not take it for a file that somebody put there.
-        self.schedule.know(&record.id);
-        match self.write(&record, &content).await {
-            Ok(file) => {
-                let active = Active::new(record, content, file);
-                self.schedule.start(self, active);
-                Ok(())
-            }
-            Err(error) => {
-                // The client will hear that it was not taken, so it must not come back.
-                let path = self.path(&record.id);
-                let _ = spawn_blocking(move || fs::remove_file(path)).await;
-                self.schedule.forget(&record.id);
-                Err(error)
-            }
-        }
-    }
-
-    /// Writes a message's file and waits until it is on disk.
-    async fn write(&self, record: &Record, content: &Content) -> io::Result<Arc<File>> {
-        let (path, head) = (self.path(&record.id), record.head());
-        let (mut content, flusher) = (content.reader(), self.flusher.clone());
-        let (file, named) = spawn_blocking(move || {
-            let file = file::write(&path, &head, &mut content)?;
-            // Name and content at the same time: so both wait for the same commit.
-            let named = flusher.ask();
-            durable::flush(&file)?;
-            Ok::<_, io::Error>((Arc::new(file), named))
-        })
-        .await??;
-        named.await?;
-        Ok(file)
-    }
-
-    /// Puts a message that the server itself wrote into the queue; it is addressed through aliases
-    /// like any other. Its text needs no filter and has no trace header yet.
-    pub(crate) async fn submit(
-        self: &Arc<Self>,
-        envelope: &Envelope,
-        text: impl FnOnce(&str, &Zoned) -> Vec<u8>,
-    ) -> Result<QueueId, Untaken> {
-        let params = self.params();
-        let (id, arrived) = self.next_id();
-        let when = zoned(arrived);
-        let host = (params.myhostname.as_str(), params.mail_name.as_str());
-        let mut content = message::received_here(host, &id, &when).into_bytes();
-        content.extend_from_slice(&text(&id, &when));
-        let recipients = expand_all(&params, &id, envelope).await?;
-        let record = Record {
-            id: id.clone(),
-            arrived,
-            sender: ReversePath::Null,
-            eight_bit: !content.is_ascii(),
-            smtputf8: envelope.smtputf8 && !content.is_ascii(),
-            size: content.len() as u64,
-            recipients,
-            ..Record::default()
-        };
-        self.store(record, Content::Memory(content.into())).await?;
-        Ok(id)
-    }
 }
 
 /// A time of the queue, in the server's time zone.

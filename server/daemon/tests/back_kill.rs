@@ -73,11 +73,8 @@ fn send(client: &mut Client, who: usize, next: &mut usize, books: &Mutex<Books>)
         let copies = mailboxes.iter().map(|&mailbox| (mailbox, token.clone()));
         says(client, "MAIL FROM:<>", "250")?;
         for recipient in recipients {
-            says(
-                client,
-                &format!("RCPT TO:<{recipient}@mydomain.com>"),
-                "250",
-            )?;
+            let line = format!("RCPT TO:<{recipient}@mydomain.com>");
+            says(client, &line, "250")?;
         }
         says(client, "DATA", "354")?;
         // Some are longer than what waits in memory.
@@ -124,9 +121,7 @@ fn micros(time: SystemTime) -> u128 {
 fn delivered(setup: &Setup, mailbox: &'static str) -> Vec<(Letter, u128)> {
     let new = setup
         .path()
-        .join("vmail/mydomain.com")
-        .join(mailbox)
-        .join("new");
+        .join(format!("vmail/mydomain.com/{mailbox}/new"));
     // Where the machine is slow no letter may have come to be for it.
     let files = fs::read_dir(new).into_iter().flatten().map(|entry| {
         let entry = entry.unwrap();
@@ -245,10 +240,8 @@ fn judge(server: &Server, books: &Books, kills: &[(u128, u128)]) -> String {
         }
     }
     let unanswered = found.keys().filter(|copy| open.contains(*copy)).count();
-    let (taken, left) = (
-        promised.len(),
-        server.files("vmail/mydomain.com/address/tmp").len(),
-    );
+    let taken = promised.len();
+    let left = server.files("vmail/mydomain.com/address/tmp").len();
     let report = format!(
         "{} kills: {taken} copies promised, all there; {unanswered} of {} unanswered ones there \
          too; {doubles} doubles, each across a kill; {left} files left in tmp\n",

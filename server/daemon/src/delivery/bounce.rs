@@ -51,61 +51,57 @@ pub(crate) async fn notify(queue: &Arc<Queue>, params: &Params, active: &mut Act
         }
         let record = active.record.clone();
         let (told, untold) = entries(kind, &record);
-        let (ReversePath::Mailbox(sender), false) = (&record.sender, told.is_empty()) else {
-            if kind == Kind::Failed && !told.is_empty() {
-                let id = &record.id;
-                log!("bounce", "{id}: undeliverable notice dropped");
-            }
-            if kind != Kind::Delayed {
-                done(active, &told, &untold);
-            }
-            continue;
-        };
-        let content = active.content.clone();
-        let returned = returned(params, kind, &record, content).await;
-        let to = To {
-            mailbox: sender.clone(),
-            ..To::default()
-        };
-        let envelope = Envelope {
-            recipients: vec![to],
-            smtputf8: record.smtputf8,
-            ..Envelope::default()
-        };
-        let result = queue
-            .submit(&envelope, |id, when| {
-                let notice = Notice {
-                    params,
-                    kind,
-                    record: &record,
-                    entries: &told,
-                };
-                notice.text(sender, id, when, &returned)
-            })
-            .await;
-        match result {
-            Ok(notice) => {
-                let what = match kind {
-                    Kind::Failed => "sender non-delivery notification",
-                    Kind::Delayed => "sender delay notification",
-                    Kind::Delivered => "sender delivery status notification",
-                };
-                log!("bounce", "{}: {what}: {notice}", record.id);
-            }
-            Err(error) => {
-                let id = &record.id;
-                log!("bounce", "{id}: warning: cannot queue a notice: {error}");
-                // A sender whose address leads nowhere will not hear of it next time either.
-                if !matches!(error, Untaken::Aliases(Unexpanded::TooDeep(_))) {
-                    again = true;
-                    continue;
+        if let (ReversePath::Mailbox(sender), false) = (&record.sender, told.is_empty()) {
+            let content = active.content.clone();
+            let returned = returned(params, kind, &record, content).await;
+            let to = To {
+                mailbox: sender.clone(),
+                ..To::default()
+            };
+            let envelope = Envelope {
+                recipients: vec![to],
+                smtputf8: record.smtputf8,
+                ..Envelope::default()
+            };
+            let result = queue
+                .submit(&envelope, |id, when| {
+                    let notice = Notice {
+                        params,
+                        kind,
+                        record: &record,
+                        entries: &told,
+                    };
+                    notice.text(sender, id, when, &returned)
+                })
+                .await;
+            match result {
+                Ok(notice) => {
+                    let what = match kind {
+                        Kind::Failed => "sender non-delivery notification",
+                        Kind::Delayed => "sender delay notification",
+                        Kind::Delivered => "sender delivery status notification",
+                    };
+                    log!("bounce", "{}: {what}: {notice}", record.id);
+                }
+                Err(error) => {
+                    let id = &record.id;
+                    log!("bounce", "{id}: warning: cannot queue a notice: {error}");
+                    // A sender whose address leads nowhere will not hear of it next time either.
+                    if !matches!(error, Untaken::Aliases(Unexpanded::TooDeep(_))) {
+                        again = true;
+                        continue;
+                    }
                 }
             }
+            if kind == Kind::Delayed {
+                active.mark_warned();
+            }
+        } else if kind == Kind::Failed && !told.is_empty() {
+            log!("bounce", "{}: undeliverable notice dropped", record.id);
         }
-        if kind == Kind::Delayed {
-            active.mark_warned();
-        } else {
-            done(active, &told, &untold);
+        if kind != Kind::Delayed {
+            let entries = told.iter().chain(&untold);
+            active.mark(entries.map(|entry| (entry.index, State::Done)).collect());
         }
     }
     again
@@ -140,11 +136,6 @@ pub(crate) fn entries(kind: Kind, record: &Record) -> (Vec<Entry<'_>>, Vec<Entry
         Kind::Delivered => notify.is_some_and(|notify| notify.success),
     };
     of_kind.partition(|entry| wanted(entry.recipient.notify))
-}
-
-fn done(active: &mut Active, told: &[Entry<'_>], untold: &[Entry<'_>]) {
-    let entries = told.iter().chain(untold);
-    active.mark(entries.map(|entry| (entry.index, State::Done)).collect());
 }
 
 /// What comes back of the message: all of it, or its headers alone.
@@ -283,10 +274,8 @@ impl Notice<'_> {
             ),
         };
         text.push_str("\nFor help write to postmaster, and include this report.\n");
-        for Entry {
-            recipient, reason, ..
-        } in self.entries
-        {
+        for entry in self.entries {
+            let (recipient, reason) = (entry.recipient, entry.reason);
             let original = if recipient.original.key() == recipient.mailbox.key() {
                 String::new()
             } else {
@@ -323,10 +312,8 @@ impl Notice<'_> {
             field("X-Vmaild-Sender", &address(sender));
         }
         field("Arrival-Date", &message::date(&zoned(record.arrived)));
-        for Entry {
-            recipient, reason, ..
-        } in self.entries
-        {
+        for entry in self.entries {
+            let (recipient, reason) = (entry.recipient, entry.reason);
             field("", "");
             field("Final-Recipient", &address(&recipient.mailbox));
             if let Some(original) = recipient.orcpt.as_deref().and_then(original_recipient) {

@@ -33,6 +33,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use vmaild_protocol::session::{Notify, Ret};
 use vmaild_protocol::{Mailbox, ReversePath, command};
 
+use super::schedule::Active;
 use super::{Content, QueueId};
 use crate::aliases;
 
@@ -248,20 +249,9 @@ pub enum Unreadable {
     Damaged(&'static str),
 }
 
-/// A message read from its file.
-#[derive(Debug)]
-pub struct Stored {
-    /// What is known about it.
-    pub record: Record,
-    /// What it says.
-    pub content: Content,
-    /// The file, open for reading and appending.
-    pub file: Arc<File>,
-}
-
 /// Reads a queue file. `verify` is for a file that nobody else has open: it reads the content too,
 /// compares it with what was written, and ends a last line that a crash cut off.
-pub fn read(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
+pub fn read(path: &Path, verify: bool) -> Result<Active, Unreadable> {
     read_parts(path, verify).map_err(|error| match error {
         // Not cut off, then: somebody was promised it, and `content` says the wrong number.
         Unreadable::Partial if has_end(path) => {
@@ -300,7 +290,7 @@ fn next_line(reader: &mut BufReader<File>) -> Result<String, Unreadable> {
     Ok(line.to_owned())
 }
 
-fn read_parts(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
+fn read_parts(path: &Path, verify: bool) -> Result<Active, Unreadable> {
     let file = File::options().read(true).append(true).open(path)?;
     let mut reader = BufReader::new(file);
     let first = next_line(&mut reader)?;
@@ -365,15 +355,12 @@ fn read_parts(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
         }
     }
     let file = Arc::new(file);
-    Ok(Stored {
-        record,
-        content: Content::File {
-            file: file.clone(),
-            at,
-            size,
-        },
-        file,
-    })
+    let content = Content::File {
+        file: file.clone(),
+        at,
+        size,
+    };
+    Ok(Active::new(record, content, file))
 }
 
 /// One line of the envelope; names of later versions are not counted.

@@ -26,7 +26,7 @@ use crate::{durable, log};
 
 /// Rounds of delivery at the same time. Far more than deliveries, so that many messages for a next
 /// hop that does not answer do not keep those for Maildirs waiting.
-const SLOTS: usize = 2_000;
+const SLOTS: u32 = 2_000;
 
 /// A lookup that failed is tried again this soon: databases come back quickly.
 const SOON: Duration = Duration::from_secs(5);
@@ -63,17 +63,19 @@ impl Default for Schedule {
             began: Instant::now(),
             waiting: Mutex::default(),
             wake: Notify::new(),
-            slots: Arc::new(Semaphore::new(SLOTS)),
+            slots: Arc::new(Semaphore::new(SLOTS as usize)),
             draining: AtomicBool::new(false),
         }
     }
 }
 
-/// A message in a round of delivery.
-pub(crate) struct Active {
-    pub(crate) record: Record,
+/// A message of the queue, and its file: in a round of delivery.
+#[derive(Debug)]
+pub struct Active {
+    /// What is known about it.
+    pub record: Record,
     pub(crate) content: Content,
-    /// Its file, for what becomes of its recipients.
+    /// Its file, open for reading and appending, for what becomes of its recipients.
     file: Arc<File>,
     /// Lines were appended that are not flushed yet.
     dirty: bool,
@@ -200,8 +202,7 @@ impl Schedule {
     /// Starts nothing more and waits for what is under way.
     pub(crate) async fn drain(&self, limit: Duration) {
         self.draining.store(true, Ordering::Relaxed);
-        let all = u32::try_from(SLOTS).unwrap_or(u32::MAX);
-        let _ = tokio::time::timeout(limit, self.slots.acquire_many(all)).await;
+        let _ = tokio::time::timeout(limit, self.slots.acquire_many(SLOTS)).await;
     }
 }
 
@@ -298,10 +299,7 @@ pub(crate) async fn run(queue: Arc<Queue>) {
 async fn resume(queue: Arc<Queue>, id: QueueId, permit: OwnedSemaphorePermit) {
     let path = queue.path(&id);
     match spawn_blocking(move || file::read(&path, false)).await {
-        Ok(Ok(stored)) => {
-            let active = Active::new(stored.record, stored.content, stored.file);
-            round(queue, active, permit).await;
-        }
+        Ok(Ok(active)) => round(queue, active, permit).await,
         Ok(Err(Unreadable::Io(error))) if error.kind() != io::ErrorKind::NotFound => {
             log!("qmgr", "{id}: warning: cannot read its file: {error}");
             queue.schedule.put(id, Instant::now() + SOON);
@@ -390,16 +388,14 @@ fn expire(params: &Params, active: &mut Active) {
     if active.record.age() < lifetime {
         return;
     }
-    let expired: Vec<_> = (0..)
-        .zip(&active.record.recipients)
-        .filter_map(|(index, recipient)| match &recipient.state {
-            State::PutOff(reason) => Some((index, State::Failed(reason.clone()))),
-            State::New => {
-                let reason = Reason::new("4.3.0", "none", "delivery ended early");
-                Some((index, State::Failed(reason)))
-            }
-            _ => None,
-        })
+    let why = |recipient: &Recipient| match &recipient.state {
+        State::PutOff(reason) => Some(reason.clone()),
+        State::New => Some(Reason::new("4.3.0", "none", "delivery ended early")),
+        _ => None,
+    };
+    let recipients = (0..).zip(&active.record.recipients);
+    let expired: Vec<_> = recipients
+        .filter_map(|(index, recipient)| Some((index, State::Failed(why(recipient)?))))
         .collect();
     if !expired.is_empty() {
         let (id, sender) = (&active.record.id, &active.record.sender);

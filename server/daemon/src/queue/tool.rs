@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::file::{self, State};
-use super::schedule::TRIGGER;
+use super::schedule::{Active, TRIGGER};
 use super::zoned;
 
 /// What to do, as the command line has it.
@@ -100,10 +100,10 @@ fn list(directory: &Path, out: &mut dyn Write) -> io::Result<()> {
         ids.sort();
         for id in ids {
             // Delivered in this moment, or still being written.
-            let Ok(stored) = file::read(&directory.join(folder).join(id), false) else {
+            let path = directory.join(folder).join(id);
+            let Ok(Active { record, .. }) = file::read(&path, false) else {
                 continue;
             };
-            let record = stored.record;
             let arrival = zoned(record.arrived).strftime("%a %b %d %H:%M:%S");
             let (id, size, sender) = (&record.id, record.size, &record.sender);
             write!(out, "{id}{mark} {size} {arrival} {sender}")?;
