@@ -34,7 +34,7 @@ use rustix::fs::Access;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use vmaild_protocol::session::Notify;
-use vmaild_protocol::{Envelope, ReversePath};
+use vmaild_protocol::{Envelope, Mailbox, Recipient as To, ReversePath};
 
 use self::file::{Recipient, Record, State};
 use self::flush::Flusher;
@@ -274,7 +274,8 @@ impl Queue {
                 Ok(())
             }
             Err(error) => {
-                // The client will hear that it was not taken, so it must not come back.
+                // The client will hear that it was not taken, so it must not come back. If even this
+                // fails, and it is not whole, the next start removes it.
                 let path = self.path(&record.id);
                 let _ = spawn_blocking(move || fs::remove_file(path)).await;
                 self.schedule.forget(&record.id);
@@ -303,7 +304,8 @@ impl Queue {
     /// like any other. Its text needs no filter and has no trace header yet.
     pub(crate) async fn submit(
         self: &Arc<Self>,
-        envelope: &Envelope,
+        to: &Mailbox,
+        smtputf8: bool,
         text: impl FnOnce(&str, &Zoned) -> Vec<u8>,
     ) -> Result<QueueId, Untaken> {
         let params = self.params();
@@ -312,13 +314,17 @@ impl Queue {
         let host = (params.myhostname.as_str(), params.mail_name.as_str());
         let mut content = message::received_here(host, &id, &when).into_bytes();
         content.extend_from_slice(&text(&id, &when));
-        let recipients = expand_all(&params, &id, envelope).await?;
+        let to = To {
+            mailbox: to.clone(),
+            ..To::default()
+        };
+        let recipients = expand_all(&params, &id, &[to]).await?;
         let record = Record {
             id: id.clone(),
             arrived,
             sender: ReversePath::Null,
             eight_bit: !content.is_ascii(),
-            smtputf8: envelope.smtputf8 && !content.is_ascii(),
+            smtputf8: smtputf8 && !content.is_ascii(),
             size: content.len() as u64,
             recipients,
             ..Record::default()
@@ -375,7 +381,7 @@ impl Incoming {
         if self.filter.hops + 1 >= params.hopcount_limit {
             return Err(Untaken::TooManyHops);
         }
-        let recipients = expand_all(&params, &self.id, envelope).await?;
+        let recipients = expand_all(&params, &self.id, &envelope.recipients).await?;
         let message_id = match self.filter.message_id.as_str() {
             "" => "<>",
             id => id,
@@ -413,14 +419,10 @@ impl Incoming {
     }
 }
 
-/// The final recipients of an envelope.
-async fn expand_all(
-    params: &Params,
-    id: &str,
-    envelope: &Envelope,
-) -> Result<Vec<Recipient>, Untaken> {
+/// The final recipients of those of an envelope.
+async fn expand_all(params: &Params, id: &str, of: &[To]) -> Result<Vec<Recipient>, Untaken> {
     let (mut recipients, mut seen) = (Vec::new(), HashSet::new());
-    for recipient in &envelope.recipients {
+    for recipient in of {
         let expanded = aliases::expand(params, &recipient.mailbox)
             .await
             .inspect_err(|error| {

@@ -1,4 +1,5 @@
-//! What the server depends on fails and comes back: databases, the queue's disk. It is never restarted.
+//! What the server depends on fails and comes back: databases, the queue's disk; and what an administrator
+//! can do with the queue.
 
 mod database;
 mod front;

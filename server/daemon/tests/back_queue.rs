@@ -1,4 +1,4 @@
-//! What the queue keeps through restarts and crashes, and what an administrator can do with it.
+//! What the queue keeps through restarts and crashes.
 
 mod back;
 
@@ -172,14 +172,8 @@ async fn a_delay_is_told_once() {
     assert!(notice.contains("Will-Retry-Until: "));
     // It says so in its file, so another round does not say it again.
     let path = back.folder.path().join("queue/active").join(id);
-    eventually(|| {
-        file::read(&path, false)
-            .unwrap()
-            .record
-            .warned
-            .then_some(())
-    })
-    .await;
+    let warned = || file::read(&path, false).unwrap().record.warned;
+    eventually(|| warned().then_some(())).await;
     while sink.ended().is_some() {}
     for _ in 0..2 {
         back.queue.flush();
@@ -204,9 +198,8 @@ async fn each_kind_of_mail_has_its_own_lifetime(
 ) {
     let sink = later();
     let back = Back::start(&format!("{more}\n{}", sink.transport())).await;
-    back.send(sender, &["x@ext.example"], MESSAGE)
-        .await
-        .unwrap();
+    let sent = back.send(sender, &["x@ext.example"], MESSAGE);
+    sent.await.unwrap();
     sink.session().await;
     if given_up {
         back.wait_until_empty().await;
@@ -242,9 +235,8 @@ async fn what_is_recorded_behind_a_line_that_a_crash_cut_off_counts() {
 #[tokio::test]
 async fn a_notice_whose_reader_is_a_loop_is_dropped() {
     let back = Back::start("").await;
-    back.send("a@mydomain.com", &["dead@mydomain.com"], MESSAGE)
-        .await
-        .unwrap();
+    let sent = back.send("a@mydomain.com", &["dead@mydomain.com"], MESSAGE);
+    sent.await.unwrap();
     back.wait_until_empty().await;
     assert!(!back.folder.path().join("vmail/mydomain.com").exists());
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Zoned;
 use tokio::task::spawn_blocking;
 use vmaild_protocol::session::{Notify, Ret};
-use vmaild_protocol::{Envelope, Mailbox, Recipient as To, ReversePath, xtext};
+use vmaild_protocol::{Mailbox, ReversePath, xtext};
 
 use crate::aliases::Unexpanded;
 use crate::config::Params;
@@ -21,7 +21,7 @@ use crate::log;
 use crate::message;
 use crate::queue::file::{Reason, Recipient, Record, State};
 use crate::queue::schedule::Active;
-use crate::queue::{Content, Queue, Untaken, zoned};
+use crate::queue::{Queue, Untaken, zoned};
 
 /// What a notice tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,36 +52,23 @@ pub(crate) async fn notify(queue: &Arc<Queue>, params: &Params, active: &mut Act
         let record = active.record.clone();
         let (told, untold) = entries(kind, &record);
         if let (ReversePath::Mailbox(sender), false) = (&record.sender, told.is_empty()) {
-            let content = active.content.clone();
-            let returned = returned(params, kind, &record, content).await;
-            let to = To {
-                mailbox: sender.clone(),
-                ..To::default()
+            let returned = returned(params, kind, &record, active.content.reader()).await;
+            let notice = Notice {
+                params,
+                kind,
+                record: &record,
+                entries: &told,
             };
-            let envelope = Envelope {
-                recipients: vec![to],
-                smtputf8: record.smtputf8,
-                ..Envelope::default()
-            };
-            let result = queue
-                .submit(&envelope, |id, when| {
-                    let notice = Notice {
-                        params,
-                        kind,
-                        record: &record,
-                        entries: &told,
-                    };
-                    notice.text(sender, id, when, &returned)
-                })
-                .await;
+            let text = |id: &str, when: &Zoned| notice.text(sender, id, when, &returned);
+            let result = queue.submit(sender, record.smtputf8, text).await;
             match result {
-                Ok(notice) => {
+                Ok(id) => {
                     let what = match kind {
                         Kind::Failed => "sender non-delivery notification",
                         Kind::Delayed => "sender delay notification",
                         Kind::Delivered => "sender delivery status notification",
                     };
-                    log!("bounce", "{}: {what}: {notice}", record.id);
+                    log!("bounce", "{}: {what}: {id}", record.id);
                 }
                 Err(error) => {
                     let id = &record.id;
@@ -145,13 +132,18 @@ pub(crate) struct Returned {
 }
 
 /// RET= (RFC 3461 §4.3) and postconf(5) bounce_size_limit decide; only failures return it whole.
-async fn returned(params: &Params, kind: Kind, record: &Record, content: Content) -> Returned {
+async fn returned(
+    params: &Params,
+    kind: Kind,
+    record: &Record,
+    content: Box<dyn Read + Send>,
+) -> Returned {
     let limit = params.bounce_size_limit;
     let whole = kind == Kind::Failed && record.ret != Some(Ret::Headers) && record.size <= limit;
     let read = spawn_blocking(move || {
         let mut text = Vec::new();
         // What cannot be read is left out; the notice goes all the same.
-        let _ = content.reader().take(limit).read_to_end(&mut text);
+        let _ = content.take(limit).read_to_end(&mut text);
         text
     });
     let mut text = read.await.unwrap_or_default();

@@ -23,7 +23,7 @@
 //!
 //! `original`, `notify`, `orcpt` and `expanded` belong to the `to` above them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -434,18 +434,12 @@ pub fn create(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Writes a new queue file from its parts; an existing one of the name is never touched.
+/// Writes a new queue file from its parts; one that is there is not overwritten.
 pub fn write(path: &Path, head: &str, content: &mut dyn Read) -> io::Result<File> {
     let file = create(path)?;
-    // Nothing is left behind; if even this fails, the next start removes it.
-    write_parts(&file, head, content).inspect_err(|_| drop(fs::remove_file(path)))?;
-    Ok(file)
-}
-
-fn write_parts(file: &File, head: &str, content: &mut dyn Read) -> io::Result<()> {
     let mut chunk = vec![0; 64 * 1024];
     // Small messages leave in one write.
-    let mut out = BufWriter::with_capacity(chunk.len(), file);
+    let mut out = BufWriter::with_capacity(chunk.len(), &file);
     out.write_all(head.as_bytes())?;
     let mut sum = NOTHING;
     loop {
@@ -457,5 +451,7 @@ fn write_parts(file: &File, head: &str, content: &mut dyn Read) -> io::Result<()
         out.write_all(&chunk[..count])?;
     }
     out.write_all(end_line(sum).as_bytes())?;
-    out.flush()
+    out.flush()?;
+    drop(out);
+    Ok(file)
 }

@@ -6,7 +6,7 @@
 //! those who wrote it, side by side: where the file system has a journal, one commit does for many.
 
 use std::fs::File;
-use std::io;
+use std::{io, iter};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,10 +26,8 @@ impl Flusher {
             .name("flush".to_owned())
             .spawn(move || {
                 while let Some(first) = incoming.blocking_recv() {
-                    let mut waiting = vec![first];
-                    while let Ok(request) = incoming.try_recv() {
-                        waiting.push(request);
-                    }
+                    let others = iter::from_fn(|| incoming.try_recv().ok());
+                    let waiting: Vec<_> = iter::once(first).chain(others).collect();
                     let number = |error: io::Error| error.raw_os_error().unwrap_or_default();
                     let flushed = durable::flush(&folder).map_err(number);
                     for request in waiting {

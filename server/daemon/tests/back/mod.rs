@@ -67,7 +67,6 @@ queue_run_delay = 1s
 pub struct Back {
     pub folder: TempDir,
     pub queue: Arc<Queue>,
-    main_cf: String,
     surroundings: Surroundings,
 }
 
@@ -112,18 +111,11 @@ impl Back {
         Self {
             queue: Queue::open(services).await.unwrap(),
             folder,
-            main_cf: more.to_owned(),
             surroundings,
         }
     }
 
-    /// Stops the queue and starts another on the same folders.
-    pub async fn restart(self) -> Self {
-        let main_cf = self.main_cf.clone();
-        self.restart_with(&main_cf).await
-    }
-
-    /// The same with other lines in main.cf.
+    /// Stops the queue and starts another on the same folders, with other lines in main.cf.
     pub async fn restart_with(self, more: &str) -> Self {
         self.queue.drain(Duration::from_secs(10)).await;
         Self::start_in(self.folder, more, self.surroundings).await
