@@ -27,7 +27,6 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use rustix::fs::Access;
@@ -193,17 +192,6 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Retries everything that is put off, now.
-    pub fn flush(&self) {
-        self.schedule.flush();
-    }
-
-    /// Starts no more deliveries, and waits for those under way for `limit` at most. What is not
-    /// finished stays on disk and is taken up at the next start.
-    pub async fn drain(&self, limit: Duration) {
-        self.schedule.drain(limit).await;
-    }
-
     /// Whether there is room for a message of `size` octets (postconf(5) queue_minfree).
     pub fn room(&self, size: u64) -> Result<(), Untaken> {
         let params = self.params();
@@ -269,8 +257,7 @@ impl Queue {
         self.schedule.know(&record.id);
         match self.write(&record, &content).await {
             Ok(file) => {
-                let active = Active::new(record, content, file);
-                self.schedule.start(self, active);
+                self.start(Active::new(record, content, file));
                 Ok(())
             }
             Err(error) => {

@@ -191,18 +191,14 @@ fn a_database_is_used_whenever_it_can_be(#[case] steps: &[Step]) {
     let main = fs::read_to_string(setup.path().join("main.cf")).unwrap();
     let at = setup.path().display();
     let from = format!("sqlite:{at}/domains.cf");
-    setup.write(
-        "main.cf",
-        &main.replace(&from, &format!("mysql:{at}/mysql.cf")),
-    );
+    let main = main.replace(&from, &format!("mysql:{at}/mysql.cf"));
+    setup.write("main.cf", &main);
     let [one, two] = [&databases[0].address, &databases[1].address];
-    setup.write(
-        "mysql.cf",
-        &format!(
-            "hosts = {one} {two}\nuser = mail\npassword = x\ndbname = mail\n\
-             table = domains\nselect_field = 'virtual'\nwhere_field = domain\n"
-        ),
+    let table = format!(
+        "hosts = {one} {two}\nuser = mail\npassword = x\ndbname = mail\n\
+         table = domains\nselect_field = 'virtual'\nwhere_field = domain\n"
     );
+    setup.write("mysql.cf", &table);
     databases[0].is_now(steps[0].0[0]);
     databases[1].is_now(steps[0].0[1]);
     let server = setup.start();

@@ -53,11 +53,11 @@ fn kind(number: usize) -> usize {
 }
 
 /// Says a line and hears the reply; `None` where the server is gone.
-fn says(client: &mut Client, line: &str, expected: &str) -> Option<String> {
+fn says(client: &mut Client, line: &str, expected: &str) -> Option<()> {
     client.try_send(&format!("{line}\r\n"))?;
     let reply = client.try_reply()?;
     assert!(reply.starts_with(expected), "{line}: {reply}");
-    Some(reply)
+    Some(())
 }
 
 /// Sends letters until the connection breaks.
@@ -91,8 +91,7 @@ fn send(client: &mut Client, who: usize, next: &mut usize, books: &Mutex<Books>)
             books.promised.insert(copy);
         }
     }
-    says(client, "QUIT", "221")?;
-    Some(())
+    says(client, "QUIT", "221")
 }
 
 /// Sends letters wherever the server is, until the books are closed.
@@ -216,13 +215,10 @@ fn judge(server: &Server, books: &Books, kills: &[(u128, u128)]) -> String {
             found.entry(copy).or_default().push(time);
         }
     }
-    let lost: Vec<_> = promised
-        .iter()
-        .filter(|copy| !found.contains_key(*copy))
-        .collect();
+    let there: BTreeSet<Letter> = found.keys().cloned().collect();
+    let lost = promised - &there;
     assert!(lost.is_empty(), "answered 250 and lost: {lost:?}");
-    let unfinished = |copy: &&Letter| !promised.contains(*copy) && !open.contains(*copy);
-    let strange: Vec<_> = found.keys().filter(unfinished).collect();
+    let strange = &(&there - promised) - open;
     assert!(strange.is_empty(), "delivered without an end: {strange:?}");
     let mut doubles = 0;
     for (copy, times_found) in &mut found {
@@ -239,7 +235,7 @@ fn judge(server: &Server, books: &Books, kills: &[(u128, u128)]) -> String {
             );
         }
     }
-    let unanswered = found.keys().filter(|copy| open.contains(*copy)).count();
+    let unanswered = there.intersection(open).count();
     let taken = promised.len();
     let left = server.files("vmail/mydomain.com/address/tmp").len();
     let report = format!(

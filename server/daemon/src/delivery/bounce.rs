@@ -375,17 +375,11 @@ fn folded(line: &str) -> String {
     let mut text = String::new();
     let mut column = 0;
     for (number, word) in line.split(' ').enumerate() {
-        let length = word.chars().count();
-        match number {
-            0 => {}
-            _ if column + length >= 78 && !word.is_empty() => {
-                text.push_str("\n    ");
-                column = 4;
-            }
-            _ => {
-                text.push(' ');
-                column += 1;
-            }
+        if number > 0 {
+            let length = word.chars().count();
+            let long = column + length >= 78 && !word.is_empty();
+            text.push_str(if long { "\n    " } else { " " });
+            column = if long { 4 } else { column + 1 };
         }
         for letter in word.chars() {
             if column == LETTERS_LIMIT {

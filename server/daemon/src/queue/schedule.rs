@@ -148,17 +148,6 @@ impl Schedule {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A message that has just been stored: delivered at once where there is room.
-    pub(crate) fn start(&self, queue: &Arc<Queue>, active: Active) {
-        match self.slots.clone().try_acquire_owned() {
-            Ok(permit) if !self.draining.load(Ordering::Relaxed) => {
-                tokio::spawn(round(queue.clone(), active, permit));
-            }
-            // It is read from its file when there is room, so a backlog takes no memory.
-            _ => self.put(active.record.id, Instant::now()),
-        }
-    }
-
     /// Lets a message wait until `when`.
     fn put(&self, id: QueueId, when: Instant) {
         let mut waiting = self.waiting();
@@ -188,28 +177,42 @@ impl Schedule {
         }
         due.pop_first().map(|(_, id)| id).ok_or(when)
     }
+}
 
-    /// Everything that waits is due now.
-    pub(crate) fn flush(&self) {
+impl Queue {
+    /// A message that has just been stored: delivered at once where there is room.
+    pub(super) fn start(self: &Arc<Self>, active: Active) {
+        match self.schedule.slots.clone().try_acquire_owned() {
+            Ok(permit) if !self.schedule.draining.load(Ordering::Relaxed) => {
+                tokio::spawn(round(self.clone(), active, permit));
+            }
+            // It is read from its file when there is room, so a backlog takes no memory.
+            _ => self.schedule.put(active.record.id, Instant::now()),
+        }
+    }
+
+    /// Retries everything that is put off, now.
+    pub fn flush(&self) {
         let now = Instant::now();
-        let mut waiting = self.waiting();
+        let mut waiting = self.schedule.waiting();
         let due = std::mem::take(&mut waiting.due);
         waiting.due = due.into_iter().map(|(_, id)| (now, id)).collect();
         drop(waiting);
-        self.wake.notify_one();
+        self.schedule.wake.notify_one();
     }
 
-    /// Starts nothing more and waits for what is under way.
-    pub(crate) async fn drain(&self, limit: Duration) {
-        self.draining.store(true, Ordering::Relaxed);
-        let _ = tokio::time::timeout(limit, self.slots.acquire_many(SLOTS)).await;
+    /// Starts no more deliveries, and waits for those under way for `limit` at most. What is not
+    /// finished stays on disk and is taken up at the next start.
+    pub async fn drain(&self, limit: Duration) {
+        self.schedule.draining.store(true, Ordering::Relaxed);
+        let _ = tokio::time::timeout(limit, self.schedule.slots.acquire_many(SLOTS)).await;
     }
 }
 
 /// Takes up what is in `active/`: whole messages are due now, what a crash cut off is removed.
 pub(crate) async fn take_up(queue: &Arc<Queue>) -> io::Result<()> {
     let this = queue.clone();
-    let found = spawn_blocking(move || {
+    spawn_blocking(move || {
         let mut found = Vec::new();
         for name in ["active", "hold"] {
             for entry in fs::read_dir(this.directory.join(name))? {
@@ -226,20 +229,15 @@ pub(crate) async fn take_up(queue: &Arc<Queue>) -> io::Result<()> {
             }
         }
         found.sort();
-        found.retain(|id| match file::read(&this.path(id), true) {
-            Ok(_) => true,
-            Err(error) => {
-                give_up(&this, id, &error);
-                false
+        for id in found {
+            match file::read(&this.path(&id), true) {
+                Ok(_) => this.schedule.put(id, Instant::now()),
+                Err(error) => give_up(&this, &id, &error),
             }
-        });
-        Ok::<_, io::Error>(found)
+        }
+        Ok(())
     })
-    .await??;
-    for id in found {
-        queue.schedule.put(id, Instant::now());
-    }
-    Ok(())
+    .await?
 }
 
 /// A file that cannot be delivered: removed if nobody was promised it, else kept for a person.
@@ -284,7 +282,7 @@ pub(crate) async fn run(queue: Arc<Queue>) {
             _ = trigger.tick() => {
                 if fs::remove_file(queue.directory.join(TRIGGER)).is_ok() {
                     log::line("qmgr", "flush: everything is tried again");
-                    schedule.flush();
+                    queue.flush();
                     // Messages may have been released from hold.
                     if let Err(error) = take_up(&queue).await {
                         log!("qmgr", "warning: cannot read the queue: {error}");

@@ -13,7 +13,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -24,7 +24,7 @@ use hickory_resolver::proto::rr::rdata::{A, AAAA, MX};
 use hickory_resolver::proto::rr::{Name, RData, Record};
 use tempfile::TempDir;
 use tokio::sync::watch;
-use vmaild::config::{Config, Params};
+use vmaild::config::Config;
 use vmaild::queue::tool::{Command, run};
 use vmaild::queue::{Origin, Queue, Services, Untaken};
 use vmaild::tls::Connector;
@@ -51,8 +51,8 @@ virtual_mailbox_maps = inline:{ { address@mydomain.com = mydomain.com/address/ }
     { full@mydomain.com = mydomain.com/full/ }
     { sender@mydomain.com = mydomain.com/sender/ } { up@mydomain.com = mydomain.com/../../up/ }
     { link@mydomain.com = link/box/ } }
-virtual_uid_maps = static:$UID
-virtual_gid_maps = static:$UID
+virtual_uid_maps = static:5000
+virtual_gid_maps = static:5000
 virtual_mailbox_limit_maps = inline:{ { full@mydomain.com = 3000 } { address@mydomain.com = 0 } }
 virtual_mailbox_limit_override = yes
 virtual_overquota_bounce = yes
@@ -67,30 +67,13 @@ queue_run_delay = 1s
 pub struct Back {
     pub folder: TempDir,
     pub queue: Arc<Queue>,
-    surroundings: Surroundings,
 }
 
 /// What a queue is told beside its configuration.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Surroundings {
     pub listening: Vec<SocketAddr>,
     pub resolver: Option<SocketAddr>,
-}
-
-/// Reads a main.cf made of the common one and `more`.
-fn params(folder: &Path, more: &str) -> Arc<Params> {
-    let base = folder.join("vmail");
-    fs::create_dir_all(&base).unwrap();
-    let text = MAIN_CF
-        .replace("$QUEUE", folder.join("queue").to_str().unwrap())
-        .replace("$BASE", base.to_str().unwrap())
-        .replace("$UID", "5000");
-    fs::write(folder.join("main.cf"), format!("{text}{more}\n")).unwrap();
-    fs::write(folder.join("master.cf"), "2525 inet n - n - - smtpd\n").unwrap();
-    Config::read(folder)
-        .map_err(|mistakes| format!("{mistakes:?}"))
-        .unwrap()
-        .params
 }
 
 impl Back {
@@ -101,24 +84,31 @@ impl Back {
 
     /// A queue in a folder that may hold mail already.
     pub async fn start_in(folder: TempDir, more: &str, surroundings: Surroundings) -> Self {
-        let (_, params) = watch::channel(params(folder.path(), more));
+        let base = folder.path().join("vmail");
+        fs::create_dir_all(&base).unwrap();
+        let text = MAIN_CF
+            .replace("$QUEUE", folder.path().join("queue").to_str().unwrap())
+            .replace("$BASE", base.to_str().unwrap());
+        fs::write(folder.path().join("main.cf"), format!("{text}{more}\n")).unwrap();
+        let service = "2525 inet n - n - - smtpd\n";
+        fs::write(folder.path().join("master.cf"), service).unwrap();
+        let config = Config::read(folder.path()).map_err(|mistakes| format!("{mistakes:?}"));
         let services = Services {
-            params,
+            params: watch::channel(config.unwrap().params).1,
             resolver: surroundings.resolver,
             tls: Some(Connector::new().unwrap()),
-            listening: surroundings.listening.clone(),
+            listening: surroundings.listening,
         };
         Self {
             queue: Queue::open(services).await.unwrap(),
             folder,
-            surroundings,
         }
     }
 
     /// Stops the queue and starts another on the same folders, with other lines in main.cf.
     pub async fn restart_with(self, more: &str) -> Self {
         self.queue.drain(Duration::from_secs(10)).await;
-        Self::start_in(self.folder, more, self.surroundings).await
+        Self::start_in(self.folder, more, Surroundings::default()).await
     }
 
     /// Puts a message into the queue.
@@ -152,10 +142,8 @@ impl Back {
         };
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
         paths.sort();
-        paths
-            .iter()
-            .map(|path| fs::read_to_string(path).unwrap())
-            .collect()
+        let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap());
+        texts.collect()
     }
 
     /// Waits until a mailbox has this many messages, and returns them.
@@ -257,12 +245,8 @@ impl Sink {
 
     /// A host that takes everything and offers the usual.
     pub fn friendly() -> Self {
-        Self::start(|line| {
-            Some(friendly(
-                line,
-                "250-PIPELINING\r\n250-SIZE 50000000\r\n250-DSN\r\n250 8BITMIME",
-            ))
-        })
+        let usual = "250-PIPELINING\r\n250-SIZE 50000000\r\n250-DSN\r\n250 8BITMIME";
+        Self::start(|line| Some(friendly(line, usual)))
     }
 
     /// `smtp:` to it, as a transport table has it.
