@@ -108,13 +108,17 @@ async fn a_whole_file_that_is_not_what_was_written_is_set_aside(
     assert_eq!(fs::read_to_string(aside).unwrap(), text);
 }
 
+/// A next hop that puts everybody off.
+fn later() -> Sink {
+    Sink::start(|line| match line {
+        "RCPT TO:<x@ext.example>" => Some("450 4.2.0 try again later (sink)".to_owned()),
+        line => Some(friendly(line, "250 8BITMIME")),
+    })
+}
+
 #[tokio::test]
 async fn a_recipient_that_was_done_before_a_crash_is_not_done_again() {
-    let sink = Sink::start(|line| match line {
-        "RCPT TO:<x@ext.example>" => Some("451 4.3.0 later".to_owned()),
-        line => Some(friendly(line, "250 8BITMIME")),
-    });
-    let back = Back::start(&sink.transport()).await;
+    let back = Back::start(&later().transport()).await;
     let to = ["address@mydomain.com", "out@mydomain.com"];
     let id = back.sent(&to, MESSAGE).await;
     eventually(|| back.listing().contains("later").then_some(())).await;
@@ -124,7 +128,7 @@ async fn a_recipient_that_was_done_before_a_crash_is_not_done_again() {
     let mut file = File::options().append(true).open(path).unwrap();
     file.write_all(b"1795400000\t1\tdo").unwrap();
     let accepting = Sink::friendly();
-    let back = Back::start_in(back.folder, &accepting.transport(), Surroundings::default()).await;
+    let back = back.restart_with(&accepting.transport()).await;
     let heard = accepting.session().await;
     assert!(
         heard.contains(&"RCPT TO:<x@ext.example>".to_owned()),
@@ -148,14 +152,6 @@ async fn ids_are_never_given_twice_even_when_the_clock_goes_back() {
         assert!(number > last);
         last = number;
     }
-}
-
-/// A next hop that puts everybody off.
-fn later() -> Sink {
-    Sink::start(|line| match line {
-        "RCPT TO:<x@ext.example>" => Some("450 4.2.0 try again later (sink)".to_owned()),
-        line => Some(friendly(line, "250 8BITMIME")),
-    })
 }
 
 #[tokio::test]
