@@ -261,8 +261,8 @@ impl Queue {
                 Ok(())
             }
             Err(error) => {
-                // The client will hear that it was not taken, so it must not come back. If even this
-                // fails, and it is not whole, the next start removes it.
+                // The client will hear that it was not taken, so it must not come back. If even
+                // this fails, and it is not whole, the next start removes it.
                 let path = self.path(&record.id);
                 let _ = spawn_blocking(move || fs::remove_file(path)).await;
                 self.schedule.forget(&record.id);

@@ -1,5 +1,5 @@
-//! What the server depends on fails and comes back: databases, the queue's disk; and what an administrator
-//! can do with the queue.
+//! What the server depends on fails and comes back: databases, the queue's disk; and what an
+//! administrator can do with the queue.
 
 mod database;
 mod front;

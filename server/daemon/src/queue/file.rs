@@ -412,7 +412,7 @@ pub fn notify_text(notify: Notify) -> String {
 /// The sum of no content.
 const NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// Takes more octets into a sum. FNV-1a, 64 bits: enough to know blocks that never reached the disk.
+/// Takes octets into a sum. FNV-1a, 64 bits: enough to know blocks that never reached the disk.
 fn hash(sum: u64, octets: &[u8]) -> u64 {
     octets.iter().fold(sum, |sum, &octet| {
         (sum ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
