@@ -121,10 +121,8 @@ fn is_crypt(hash: &str) -> bool {
     const PREFIXES: [&str; 10] = [
         "$1$", "$5$", "$6$", "$2a$", "$2b$", "$2x$", "$2y$", "$y$", "$sha1$", "_",
     ];
-    let des = hash.len() == 13
-        && hash
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"./".contains(&b));
+    let is_digit = |b: u8| b.is_ascii_alphanumeric() || b"./".contains(&b);
+    let des = hash.len() == 13 && hash.bytes().all(is_digit);
     des || PREFIXES.iter().any(|prefix| hash.starts_with(prefix))
 }
 
@@ -151,13 +149,9 @@ fn verify(password: &str, hash: &str) -> bool {
 }
 
 fn is_affordable(yescrypt: &str) -> bool {
-    let parameters = yescrypt
-        .split('$')
-        .next()
-        .unwrap_or_default()
-        .parse::<yescrypt::Params>();
-    parameters.is_ok_and(|parameters| {
-        let memory = parameters.n().checked_mul(128 * u64::from(parameters.r()));
+    let parameters = yescrypt.split('$').next().unwrap_or_default();
+    parameters.parse::<yescrypt::Params>().is_ok_and(|asked| {
+        let memory = asked.n().checked_mul(128 * u64::from(asked.r()));
         memory.is_some_and(|memory| memory <= YESCRYPT_MEMORY)
     })
 }
@@ -180,42 +174,30 @@ mod tests {
         }
     }
 
-    #[test]
-    fn des_looks_at_eight_characters_only_and_a_nul_is_no_end() {
-        assert!(verify("mypasswoXYZ", "abeTm2pJKypwA"));
-        assert!(!verify("mypassword\0", "abeTm2pJKypwA"));
-        assert!(!verify("mypassw", "abeTm2pJKypwA"));
-    }
-
-    #[test]
-    fn a_phrase_of_512_octets_is_none() {
-        let phrase = |length: usize| format!("{:x<length$}", "mypasswo");
-        assert!(verify(&phrase(511), "abeTm2pJKypwA"));
-        assert!(!verify(&phrase(512), "abeTm2pJKypwA"));
+    #[rstest]
+    #[case::eight_characters_count("mypasswoXYZ", true)]
+    #[case("mypassw", false)]
+    #[case::a_nul_is_no_end("mypassword\0", false)]
+    #[case::of_511_octets(&format!("{:x<511}", "mypasswo"), true)]
+    #[case::of_512_octets(&format!("{:x<512}", "mypasswo"), false)]
+    fn a_phrase_is_compared_as_crypt_does_it(#[case] phrase: &str, #[case] right: bool) {
+        assert_eq!(verify(phrase, "abeTm2pJKypwA"), right);
     }
 
     #[test]
     fn an_unknown_user_is_compared_with_a_hash_of_the_usual_kind() {
         let passwords = Passwords::default();
         let bcrypt = "$2b$05$abcdefghijklmnopqrstuuvDJJb4sDt60MZ9eZ0TlqpI/4MXR.lyS";
-        assert_eq!(
-            passwords.hash_to_compare(Some(bcrypt.into())),
-            (bcrypt.into(), true)
-        );
-        assert_eq!(passwords.hash_to_compare(None), (bcrypt.into(), false));
-        assert_eq!(
-            passwords.hash_to_compare(Some("plain".into())),
-            (bcrypt.into(), false)
-        );
+        for (stored, theirs) in [(Some(bcrypt), true), (None, false), (Some("plain"), false)] {
+            let compared = passwords.hash_to_compare(stored.map(str::to_owned));
+            assert_eq!(compared, (bcrypt.into(), theirs));
+        }
     }
 
     #[test]
     fn a_name_without_domain_gets_the_local_one() {
-        assert_eq!(
-            full_name("user", "server.domain.com"),
-            "user@server.domain.com"
-        );
-        assert_eq!(full_name("user@d", "server.domain.com"), "user@d");
+        assert_eq!(full_name("user", "domain.com"), "user@domain.com");
+        assert_eq!(full_name("user@d", "domain.com"), "user@d");
         assert_eq!(full_name("user", ""), "user");
     }
 

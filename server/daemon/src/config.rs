@@ -8,12 +8,12 @@ pub mod manual;
 mod master_cf;
 pub mod mistake;
 pub mod params;
+mod reader;
 mod sasl;
-mod scope;
 mod values;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use master_cf::port_number;
@@ -24,8 +24,9 @@ use crate::policy::restrictions;
 use crate::tables::Maps;
 use crate::tables::source::Tables;
 use main_cf::Settings;
+use master_cf::Entry;
 use mistake::Place;
-use scope::Scope;
+use reader::Reader;
 
 /// Everything that the configuration says.
 #[derive(Debug, Clone)]
@@ -55,154 +56,96 @@ pub struct Service {
 impl Config {
     /// Reads the configuration in `folder`.
     pub fn read(folder: &Path) -> Result<Self, Vec<Mistake>> {
-        let mut mistakes = Vec::new();
-        let mut warnings = Vec::new();
-        let main_file = folder.join("main.cf");
-        let main = Settings::read(&main_file, &mut mistakes);
-        let master_file = folder.join("master.cf");
-        let entries = match main_cf::read_text(&master_file) {
-            Ok(text) => master_cf::parse(&master_file, &text, &mut mistakes),
-            Err(reason) => {
-                mistakes.push(Mistake::new(&Place::file(&master_file), reason));
-                Vec::new()
-            }
+        let mut reader = Reader {
+            tables: Tables::new(folder),
+            ..Reader::default()
         };
-        if !main_file.is_file() {
-            return Err(mistakes);
+        let file = folder.join("main.cf");
+        let main = Settings::read(&file, &mut reader.mistakes);
+        let master = folder.join("master.cf");
+        let text = main_cf::read_text(&master, &mut reader.mistakes).unwrap_or_default();
+        let entries = master_cf::parse(&master, &text, &mut reader.mistakes);
+        if !file.is_file() {
+            return Err(reader.mistakes);
         }
-        params::report_unhonoured(&main, &mut warnings);
-        let mut tables = Tables::new(folder);
-        let base = Scope::new(folder, &main, "").read(&mut tables, &mut mistakes, &mut warnings);
-        let mut passwords: Option<Option<Maps>> = None;
+        reader.settings = main.clone();
+        let params = reader.params();
         let mut services = Vec::new();
         for entry in entries {
-            let mut settings = main.clone();
-            let mut own = Settings::default();
+            reader.settings = main.clone();
             for (name, value) in &entry.overrides {
-                settings.set(name, value, entry.place.clone());
-                own.set(name, value, entry.place.clone());
+                reader.settings.set(name, value, entry.place.clone());
             }
-            params::report_unhonoured(&own, &mut warnings);
-            let scope = Scope::new(folder, &settings, &entry.name);
-            let conf = scope.sasl_file(&mut tables, &mut mistakes, &mut warnings);
-            let hashes = conf.and_then(|conf| {
-                let open = || sasl::read(folder, &conf, &mut tables, &mut mistakes);
-                passwords.get_or_insert_with(open).clone()
-            });
-            let Some(params) = scope.read(&mut tables, &mut mistakes, &mut warnings) else {
-                continue;
-            };
-            mistakes.extend(relay_hole(&params, &settings, &main_file, &entry));
-            mistakes.extend(no_mailbox_base(&params, &settings, &main_file));
-            let addresses = match addresses(&params, &entry) {
-                Ok(addresses) if addresses.is_empty() => {
-                    let text = format!(
-                        "service {}: listens nowhere, expected an address in inet_interfaces that is of \
-                         inet_protocols",
-                        entry.name
-                    );
-                    mistakes.push(Mistake::new(&entry.place, text));
-                    continue;
-                }
-                Ok(addresses) => addresses,
-                Err(text) => {
-                    mistakes.push(Mistake::new(&entry.place, text));
-                    continue;
-                }
-            };
-            let params = Arc::new(params);
-            services.push(Service {
-                name: entry.name,
-                addresses,
-                params,
-                passwords: hashes,
-                place: entry.place,
-            });
+            reader.service.clone_from(&entry.name);
+            services.extend(Service::read(&mut reader, entry));
         }
-        for list in [&mut mistakes, &mut warnings] {
+        for list in [&mut reader.mistakes, &mut reader.warnings] {
             list.sort();
             list.dedup();
         }
-        match base {
-            Some(params) if mistakes.is_empty() => Ok(Self {
+        match params {
+            Some(params) if reader.mistakes.is_empty() => Ok(Self {
                 params: Arc::new(params),
                 services,
-                warnings,
+                warnings: reader.warnings,
             }),
-            _ => Err(mistakes),
+            _ => Err(reader.mistakes),
         }
     }
 }
 
-/// A service whose restrictions let a stranger's mail for other domains through (smtpd(8) refuses
-/// to work then, with these words).
-fn relay_hole(
-    params: &Params,
-    settings: &Settings,
-    main: &Path,
-    entry: &master_cf::Entry,
-) -> Option<Mistake> {
-    let lists = [
-        &params.smtpd_relay_restrictions,
-        &params.smtpd_recipient_restrictions,
-    ];
-    if lists.iter().any(|list| restrictions::stops_relaying(list)) {
-        return None;
-    }
-    let place = settings
-        .get("smtpd_recipient_restrictions")
-        .or_else(|| settings.get("smtpd_relay_restrictions"))
-        .map_or_else(|| Place::file(main), |setting| setting.place.clone());
-    let text = format!(
-        "service {}: anybody could relay; in parameter smtpd_relay_restrictions or \
-         smtpd_recipient_restrictions, specify at least one working instance of: \
-         reject_unauth_destination, defer_unauth_destination or reject",
-        entry.name
-    );
-    Some(Mistake::new(&place, text))
-}
-
-/// Mailboxes without a folder to be in (virtual(8) refuses to work then).
-fn no_mailbox_base(params: &Params, settings: &Settings, main: &Path) -> Option<Mistake> {
-    if params.virtual_mailbox_maps.is_empty() || params.virtual_mailbox_base.is_absolute() {
-        return None;
-    }
-    let setting = settings.get("virtual_mailbox_base");
-    let place = setting.map_or_else(|| Place::file(main), |setting| setting.place.clone());
-    let text = "virtual_mailbox_base is empty, expected the folder in which all mailboxes are";
-    Some(Mistake::new(&place, text))
-}
-
-fn addresses(params: &Params, entry: &master_cf::Entry) -> Result<Vec<SocketAddr>, String> {
-    let with_port = |ips: Vec<IpAddr>| {
-        ips.into_iter()
-            .map(|ip| SocketAddr::new(ip, entry.port))
-            .collect()
-    };
-    let Some(host) = &entry.host else {
-        return Ok(with_port(
-            params.inet_interfaces.addresses(params.inet_protocols),
-        ));
-    };
-    match host.as_str() {
-        "" | "*" => Ok(with_port(vec![Ipv4Addr::UNSPECIFIED.into()])),
-        "localhost" => Ok(with_port(vec![Ipv4Addr::LOCALHOST.into()])),
-        "ip6-localhost" => Ok(with_port(vec![Ipv6Addr::LOCALHOST.into()])),
-        host => match host.parse() {
-            Ok(ip) => Ok(with_port(vec![ip])),
-            Err(_) => Err(format!(
-                "host {host:?} of service {:?}, expected an address",
+impl Service {
+    fn read(reader: &mut Reader, entry: Entry) -> Option<Self> {
+        let params = reader.params();
+        let passwords = sasl::read(reader);
+        let params = Arc::new(params?);
+        let mut mistake = |place: &Place, text: String| {
+            reader.mistakes.push(Mistake::new(place, text));
+        };
+        // smtpd(8) refuses to work then, with these words.
+        let lists = [
+            &params.smtpd_relay_restrictions,
+            &params.smtpd_recipient_restrictions,
+        ];
+        if !lists.iter().any(|list| restrictions::stops_relaying(list)) {
+            let text = format!(
+                "service {}: anybody could relay; in parameter smtpd_relay_restrictions or \
+                 smtpd_recipient_restrictions, specify at least one working instance of: \
+                 reject_unauth_destination, defer_unauth_destination or reject",
                 entry.name
-            )),
-        },
+            );
+            mistake(&reader.settings.place("smtpd_relay_restrictions"), text);
+        }
+        // virtual(8) refuses to work then.
+        if !params.virtual_mailbox_maps.is_empty() && !params.virtual_mailbox_base.is_absolute() {
+            let text =
+                "virtual_mailbox_base is empty, expected the folder in which all mailboxes are";
+            mistake(
+                &reader.settings.place("virtual_mailbox_base"),
+                text.to_owned(),
+            );
+        }
+        let ips = entry.host.map_or_else(
+            || params.inet_interfaces.addresses(params.inet_protocols),
+            |ip| vec![ip],
+        );
+        if ips.is_empty() {
+            let text = format!(
+                "service {}: listens nowhere, expected an address in inet_interfaces that is of \
+                 inet_protocols",
+                entry.name
+            );
+            mistake(&entry.place, text);
+        }
+        let with_port = |ip| SocketAddr::new(ip, entry.port);
+        Some(Self {
+            name: entry.name,
+            addresses: ips.into_iter().map(with_port).collect(),
+            params,
+            passwords,
+            place: entry.place,
+        })
     }
-}
-
-/// Reads a small file's first line, as Debian's `myorigin = /etc/mailname` asks.
-pub(crate) fn first_line(path: &PathBuf) -> Result<String, String> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@
 //! the replies to one read.
 
 use std::io;
-use std::net::SocketAddr;
-use std::ops::ControlFlow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use vmaild_protocol::{Action, Ask, Envelope, Reply, ReversePath, Session, Settings};
+use vmaild_protocol::{Action, Ask, Envelope, Reply, Session, Settings};
 
 use crate::aliases::Unexpanded;
 use crate::auth::{Passwords, Verdict};
@@ -37,7 +36,7 @@ const WRITE_SIZE: usize = 64 * 1024;
 pub struct Port {
     /// Its values.
     pub service: Service,
-    /// Its certificate.
+    /// Its certificate, where it wants TLS.
     pub tls: Option<Acceptor>,
     /// Where messages go.
     pub queue: Arc<Queue>,
@@ -54,7 +53,6 @@ impl Port {
     fn settings(&self) -> Settings {
         let params = self.params();
         let tls_required = params.smtpd_tls_security_level == TlsLevel::Encrypt;
-        let offered = params.wants_tls() && self.tls.is_some();
         // PLAIN and LOGIN are all there is, so without plaintext there is no AUTH.
         let allows_plaintext = |options: &str| !options.contains("noplaintext");
         Settings {
@@ -67,7 +65,7 @@ impl Port {
             soft_error_limit: params.smtpd_soft_error_limit,
             hard_error_limit: params.smtpd_hard_error_limit,
             junk_command_limit: params.smtpd_junk_command_limit,
-            starttls: offered && !params.smtpd_tls_wrappermode,
+            starttls: self.tls.is_some() && !params.smtpd_tls_wrappermode,
             implicit_tls: params.smtpd_tls_wrappermode,
             auth: self.service.passwords.is_some()
                 && allows_plaintext(&params.smtpd_sasl_tls_security_options),
@@ -82,93 +80,112 @@ impl Port {
 }
 
 /// Serves one client until it or the server closes.
-pub async fn serve(
-    port: Arc<Port>,
-    plain: TcpStream,
-    client: SocketAddr,
-    down: watch::Receiver<bool>,
-) {
-    let name = format!("unknown[{}]", client.ip());
+pub async fn serve(port: &Port, plain: TcpStream, client: IpAddr, down: watch::Receiver<bool>) {
+    let name = format!("unknown[{client}]");
     log!("smtpd", "connect from {name}");
     // A reply is small and its reader waits for it.
     let _ = plain.set_nodelay(true);
-    let params = port.params();
-    let stream = if params.smtpd_tls_wrappermode {
-        match &port.tls {
-            Some(acceptor) => handshake(acceptor, plain, params.smtpd_starttls_timeout).await,
-            None => Err(io::Error::other("there is no certificate")),
-        }
+    let mut connection = Connection {
+        port,
+        session: Session::new(port.settings()),
+        origin: Origin { client, tls: None },
+        name: &name,
+        out: Vec::new(),
+        message: None,
+        tally: Tally::default(),
+        down,
+    };
+    let stream = if port.params().smtpd_tls_wrappermode {
+        connection.handshake(plain).await
     } else {
         Ok(Stream::Plain(plain))
     };
-    let mut tally = Tally::default();
     match stream {
         Err(error) => log!("smtpd", "SSL_accept error from {name}: {error}"),
         Ok(stream) => {
-            let session = Session::new(port.settings());
-            let mut connection = Connection {
-                port: &port,
-                session,
-                stream: Some(stream),
-                client,
-                name: &name,
-                out: Vec::new(),
-                message: Message::None,
-                tally,
-                down,
-            };
-            if let Err(error) = tables::remembering(connection.run()).await {
+            if let Err(error) = tables::remembering(connection.run(stream)).await {
                 log!("smtpd", "lost connection with {name}: {error}");
             }
-            tally = connection.tally;
         }
     }
-    log!("smtpd", "disconnect from {name}{tally}");
-}
-
-async fn handshake(acceptor: &Acceptor, plain: TcpStream, limit: Duration) -> io::Result<Stream> {
-    timeout(limit, acceptor.accept(plain))
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// The message that is being received.
-#[derive(Debug)]
-enum Message {
-    None,
-    Incoming(Incoming),
-    /// It could not be kept; the client hears why at its end.
-    Untaken(Untaken),
+    log!("smtpd", "disconnect from {name}{}", connection.tally);
 }
 
 #[derive(Debug)]
 struct Connection<'a> {
     port: &'a Port,
     session: Session,
-    /// Missing only while a handshake takes it.
-    stream: Option<Stream>,
-    client: SocketAddr,
+    origin: Origin,
     name: &'a str,
     out: Vec<u8>,
-    message: Message,
+    /// The message that is being received, or why it could not be kept: the client hears that at
+    /// its end.
+    message: Option<Result<Incoming, Untaken>>,
     tally: Tally,
     down: watch::Receiver<bool>,
 }
 
 impl Connection<'_> {
-    async fn run(&mut self) -> io::Result<()> {
+    async fn handshake(&mut self, plain: TcpStream) -> io::Result<Stream> {
+        let Some(acceptor) = &self.port.tls else {
+            return Err(io::Error::other("there is no certificate"));
+        };
+        let limit = self.port.params().smtpd_starttls_timeout;
+        let stream = timeout(limit, acceptor.accept(plain)).await??;
+        self.origin.tls = stream.description();
+        Ok(stream)
+    }
+
+    async fn run(&mut self, mut stream: Stream) -> io::Result<()> {
         let mut input = vec![0; READ_SIZE];
-        let limit = self.port.params().smtpd_timeout;
+        let params = self.port.params();
+        let limit = params.smtpd_timeout;
         loop {
             while let Some(action) = self.session.poll() {
-                if self.act(action).await?.is_break() {
-                    return Ok(());
+                match action {
+                    Action::Send(octets) => {
+                        self.tally.replied(&octets);
+                        self.out.extend_from_slice(&octets);
+                        if self.out.len() > WRITE_SIZE {
+                            self.flush(&mut stream).await?;
+                        }
+                    }
+                    Action::Ask(ask) => {
+                        let reply = self.answer(ask).await;
+                        self.session.answer(reply);
+                    }
+                    Action::Content(octets) => {
+                        if let Some(Ok(incoming)) = &mut self.message
+                            && let Err(untaken) = incoming.write(&octets).await
+                        {
+                            self.message = Some(Err(untaken));
+                        }
+                    }
+                    Action::Discard => self.message = None,
+                    Action::Pause => {
+                        self.flush(&mut stream).await?;
+                        sleep(params.smtpd_error_sleep_time).await;
+                    }
+                    Action::StartTls => {
+                        self.flush(&mut stream).await?;
+                        self.tally.starttls.add(true);
+                        let Stream::Plain(plain) = stream else {
+                            return Ok(());
+                        };
+                        stream = self.handshake(plain).await?;
+                        self.session.tls_started();
+                        // What was learned in clear is forgotten (RFC 3207 §4.2), a login as well.
+                        self.tally.user = None;
+                    }
+                    Action::Close => {
+                        self.flush(&mut stream).await?;
+                        // Under TLS this also says close_notify.
+                        let _ = timeout(Duration::from_secs(5), stream.shutdown()).await;
+                        return Ok(());
+                    }
                 }
             }
-            self.flush().await?;
-            let Some(stream) = &mut self.stream else {
-                return Ok(());
-            };
+            self.flush(&mut stream).await?;
             // Whether it is said now or was said while the session was busy.
             let read = tokio::select! {
                 read = timeout(limit, stream.read(&mut input)) => read,
@@ -189,81 +206,26 @@ impl Connection<'_> {
         }
     }
 
-    /// Does it; `Break` where the connection has ended.
-    async fn act(&mut self, action: Action) -> io::Result<ControlFlow<()>> {
-        match action {
-            Action::Send(octets) => {
-                self.tally.replied(&octets);
-                self.out.extend_from_slice(&octets);
-                if self.out.len() > WRITE_SIZE {
-                    self.flush().await?;
-                }
-            }
-            Action::Ask(ask) => {
-                let reply = self.answer(ask).await;
-                self.session.answer(reply);
-            }
-            Action::Content(octets) => {
-                if let Message::Incoming(incoming) = &mut self.message
-                    && let Err(untaken) = incoming.write(&octets).await
-                {
-                    self.message = Message::Untaken(untaken);
-                }
-            }
-            Action::Discard => self.message = Message::None,
-            Action::Pause => {
-                self.flush().await?;
-                sleep(self.port.params().smtpd_error_sleep_time).await;
-            }
-            Action::StartTls => {
-                self.flush().await?;
-                self.tally.starttls += 1;
-                let limit = self.port.params().smtpd_starttls_timeout;
-                match (self.stream.take(), &self.port.tls) {
-                    (Some(Stream::Plain(plain)), Some(acceptor)) => {
-                        self.stream = Some(handshake(acceptor, plain, limit).await?);
-                        self.session.tls_started();
-                        // What was learned in clear is forgotten (RFC 3207 §4.2), a login as well.
-                        self.tally.user = None;
-                    }
-                    _ => return Ok(ControlFlow::Break(())),
-                }
-            }
-            Action::Close => {
-                self.flush().await?;
-                if let Some(stream) = &mut self.stream {
-                    // Under TLS this also says close_notify.
-                    let _ = timeout(Duration::from_secs(5), stream.shutdown()).await;
-                }
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        let Some(stream) = self.stream.as_mut().filter(|_| !self.out.is_empty()) else {
-            return Ok(());
-        };
+    async fn flush(&mut self, stream: &mut Stream) -> io::Result<()> {
         let write = async {
             stream.write_all(&self.out).await?;
             stream.flush().await
         };
-        let limit = self.port.params().smtpd_timeout;
-        let written = timeout(limit, write)
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        timeout(self.port.params().smtpd_timeout, write).await??;
         self.out.clear();
-        written
+        Ok(())
+    }
+
+    /// How policy sees the client, with the user that it has logged in as.
+    fn client(&self, user: Option<&String>) -> Client<'_> {
+        Client {
+            params: self.port.params(),
+            ip: self.origin.client,
+            authenticated: user.is_some(),
+        }
     }
 
     async fn answer(&mut self, ask: Ask) -> Reply {
-        let params = self.port.params();
-        let client = |user: &Option<String>| Client {
-            params,
-            ip: self.client.ip(),
-            authenticated: user.is_some(),
-        };
         if !matches!(ask, Ask::Begin(_) | Ask::Store(_)) {
             tables::forget();
         }
@@ -279,12 +241,15 @@ impl Connection<'_> {
                 recipient,
                 envelope,
             } => {
-                let client = client(&envelope.user);
+                let client = self.client(envelope.user.as_ref());
                 let reply = client.recipient(&recipient.mailbox, &envelope).await;
                 self.tally.rcpt.count(reply)
             }
-            Ask::Verify(mailbox) => client(&self.tally.user).verify(&mailbox).await,
-            Ask::Etrn(domain) => client(&self.tally.user).etrn(&domain),
+            Ask::Verify(mailbox) => {
+                let client = self.client(self.tally.user.as_ref());
+                client.verify(&mailbox).await
+            }
+            Ask::Etrn(domain) => self.client(self.tally.user.as_ref()).etrn(&domain),
             Ask::Password {
                 mechanism,
                 user,
@@ -305,52 +270,40 @@ impl Connection<'_> {
     }
 
     async fn password(&self, mechanism: &str, user: &str, password: String) -> Reply {
-        let params = self.port.params();
+        let domain = &self.port.params().smtpd_sasl_local_domain;
         let Some(table) = &self.port.service.passwords else {
             return Verdict::Failed.reply();
         };
-        let verdict = self
-            .port
-            .passwords
-            .check(table, &params.smtpd_sasl_local_domain, user, password)
-            .await;
-        if verdict != Verdict::Right {
-            let what = if verdict == Verdict::Wrong {
-                "authentication failed"
-            } else {
-                "no answer from the database"
-            };
-            log!(
-                "smtpd",
-                "warning: {}: SASL {mechanism} authentication failed: {what}, sasl_username={user}",
-                self.name
-            );
-        }
+        let passwords = &self.port.passwords;
+        let verdict = passwords.check(table, domain, user, password).await;
+        let what = match verdict {
+            Verdict::Right => return verdict.reply(),
+            Verdict::Wrong => "authentication failed",
+            Verdict::Failed => "no answer from the database",
+        };
+        log!(
+            "smtpd",
+            "warning: {}: SASL {mechanism} authentication failed: {what}, sasl_username={user}",
+            self.name
+        );
         verdict.reply()
     }
 
     fn begin(&mut self, envelope: &Envelope) -> Reply {
-        let tls = self.stream.as_ref().and_then(Stream::description);
-        let origin = Origin {
-            client: self.client.ip(),
-            tls,
-        };
-        let incoming = self.port.queue.begin(&origin, envelope);
-        let user = envelope
-            .user
-            .as_ref()
-            .map(|user| format!(", sasl_username={user}"))
-            .unwrap_or_default();
+        let incoming = self.port.queue.begin(&self.origin, envelope);
+        let user = envelope.user.as_ref();
+        let user = user.map(|user| format!(", sasl_username={user}"));
+        let user = user.unwrap_or_default();
         log!("smtpd", "{}: client={}{user}", incoming.id(), self.name);
-        self.message = Message::Incoming(incoming);
+        self.message = Some(Ok(incoming));
         Reply::new(354, "End data with <CR><LF>.<CR><LF>")
     }
 
     async fn store(&mut self, envelope: &Envelope) -> Reply {
-        let stored = match std::mem::replace(&mut self.message, Message::None) {
-            Message::Incoming(incoming) => incoming.commit(envelope).await,
-            Message::Untaken(untaken) => Err(untaken),
-            Message::None => Err(io::Error::other("no message was begun").into()),
+        let stored = match self.message.take() {
+            Some(Ok(incoming)) => incoming.commit(envelope).await,
+            Some(Err(untaken)) => Err(untaken),
+            None => Err(io::Error::other("no message was begun").into()),
         };
         match stored {
             Ok(id) => Reply::new(250, format!("2.0.0 Ok: queued as {id}")),
@@ -358,32 +311,19 @@ impl Connection<'_> {
         }
     }
 
+    /// What the client hears when its message was not taken.
     fn refused(&self, at: &str, untaken: &Untaken, envelope: &Envelope) -> Reply {
-        let reply = untaken_reply(untaken);
-        let from = match &envelope.reverse_path {
-            ReversePath::Null => String::new(),
-            ReversePath::Mailbox(mailbox) => mailbox.to_string(),
+        let (code, text) = match untaken {
+            Untaken::Storage(_) => (452, "4.3.1 Insufficient system storage"),
+            Untaken::Aliases(Unexpanded::Failed(_)) => (451, "4.3.0 Error: queue file write error"),
+            Untaken::Aliases(Unexpanded::TooDeep(_)) => (451, "4.6.0 Alias expansion error"),
+            Untaken::TooManyHops => (554, "5.4.0 Error: too many hops"),
         };
-        let text = reply.lines.first().map_or("", String::as_str);
-        let code = reply.code;
-        log!(
-            "smtpd",
-            "NOQUEUE: reject: {at} from {}: {code} {text} ({untaken}); from=<{from}>",
-            self.name
-        );
+        let reply = Reply::new(code, text);
+        let tail = format!(" ({untaken}); from={}", envelope.reverse_path);
+        let client = self.client(envelope.user.as_ref());
+        client.log_refusal(at, &reply, &tail);
         reply
-    }
-}
-
-/// What the client hears when its message was not taken.
-fn untaken_reply(untaken: &Untaken) -> Reply {
-    match untaken {
-        Untaken::Storage(_) => Reply::new(452, "4.3.1 Insufficient system storage"),
-        Untaken::Aliases(Unexpanded::Failed(_)) => {
-            Reply::new(451, "4.3.0 Error: queue file write error")
-        }
-        Untaken::Aliases(Unexpanded::TooDeep(_)) => Reply::new(451, "4.6.0 Alias expansion error"),
-        Untaken::TooManyHops => Reply::new(554, "5.4.0 Error: too many hops"),
     }
 }
 
@@ -391,7 +331,7 @@ fn untaken_reply(untaken: &Untaken) -> Reply {
 #[derive(Debug, Default)]
 struct Tally {
     user: Option<String>,
-    starttls: u32,
+    starttls: Count,
     auth: Count,
     mail: Count,
     rcpt: Count,
@@ -406,9 +346,13 @@ struct Count {
 }
 
 impl Count {
-    fn count(&mut self, reply: Reply) -> Reply {
+    fn add(&mut self, granted: bool) {
         self.all += 1;
-        self.granted += u32::from(reply.is_positive());
+        self.granted += u32::from(granted);
+    }
+
+    fn count(&mut self, reply: Reply) -> Reply {
+        self.add(reply.is_positive());
         reply
     }
 }
@@ -416,20 +360,17 @@ impl Count {
 impl Tally {
     /// A reply that answers a command: neither the greeting nor a challenge.
     fn replied(&mut self, octets: &[u8]) {
-        let greeting = octets.starts_with(b"220") && self.commands.all == 0 && self.starttls == 0;
+        let greeting = octets.starts_with(b"220") && self.commands.all == 0;
         if !greeting && !octets.starts_with(b"3") {
-            self.commands.all += 1;
-            self.commands.granted += u32::from(octets.starts_with(b"2"));
+            self.commands.add(octets.starts_with(b"2"));
         }
     }
 }
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.starttls > 0 {
-            write!(f, " starttls={}", self.starttls)?;
-        }
         let counts = [
+            ("starttls", &self.starttls),
             ("auth", &self.auth),
             ("mail", &self.mail),
             ("rcpt", &self.rcpt),

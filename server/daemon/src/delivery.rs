@@ -11,7 +11,8 @@ pub mod maildir;
 pub mod quota;
 pub mod smtp;
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
@@ -22,12 +23,12 @@ use vmaild_protocol::Mailbox;
 use crate::config::Params;
 use crate::log;
 use crate::policy::resolve::{self, Route};
-use crate::queue::file::{Reason, Recipient, Record, State};
+use crate::queue::file::{Reason, Record, State};
 use crate::queue::schedule::Active;
 use crate::queue::{Content, Services};
 
 /// What deliveries share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     maildir: Arc<maildir::Maildirs>,
     smtp: Arc<smtp::Client>,
@@ -36,50 +37,35 @@ pub(crate) struct Delivery {
     smtp_slots: Arc<Semaphore>,
 }
 
-/// What became of one delivery.
+/// What became of one delivery, with what the log and a notice say of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is where it was to go.
-    Sent {
-        /// What the log and a success notice say.
-        reason: Reason,
-        /// The next hop promised to report success itself (RFC 3461 §5.2.2).
-        reported_there: bool,
-    },
-    /// Not now.
-    PutOff {
-        /// Why.
-        reason: Reason,
-        /// It was a lookup that failed: try again within seconds.
-        soon: bool,
-    },
+    /// It is where it was to go, as far as this server can know.
+    Sent(Reason),
+    /// The same, and the next hop promised to report success itself (RFC 3461 §5.2.2).
+    SentReporting(Reason),
+    /// Not now; with the ordinary distance.
+    PutOff(Reason),
+    /// Not now, for a lookup failed: again within seconds.
+    PutOffBriefly(Reason),
     /// Never.
     Failed(Reason),
 }
 
 impl Verdict {
-    /// It is where it was to go, as far as this server can know.
     pub(crate) fn sent(relay: &str, text: impl Into<String>) -> Self {
-        Self::Sent {
-            reason: Reason::new("2.0.0", relay, text),
-            reported_there: false,
-        }
+        Self::Sent(Reason::new("2.0.0", relay, text))
     }
 
-    /// Not now; with the ordinary distance.
     pub(crate) fn put_off(status: &str, relay: &str, text: impl Into<String>) -> Self {
-        Self::PutOff {
-            reason: Reason::new(status, relay, text),
-            soon: false,
-        }
+        Self::PutOff(Reason::new(status, relay, text))
     }
 
-    /// Never.
     pub(crate) fn failed(status: &str, relay: &str, text: impl Into<String>) -> Self {
         Self::Failed(Reason::new(status, relay, text))
     }
 
-    /// A table could not be asked: not now, but soon again.
+    /// A table could not be asked.
     pub(crate) fn lookup(relay: &str, failed: &crate::tables::Failed) -> Self {
         log!("trivial-rewrite", "warning: {failed}");
         // As the two programs of Postfix say it (oracle F02, F05c).
@@ -87,10 +73,7 @@ impl Verdict {
             "virtual" => ("4.3.5", "mail system configuration error"),
             _ => ("4.3.0", "address lookup failure"),
         };
-        Self::PutOff {
-            reason: Reason::new(status, relay, text),
-            soon: true,
-        }
+        Self::PutOffBriefly(Reason::new(status, relay, text))
     }
 }
 
@@ -115,10 +98,8 @@ impl Reason {
 pub(crate) struct Report {
     /// The log's program: `virtual`, `smtp`, `error`, `discard`.
     program: &'static str,
-    verdicts: Vec<(usize, Verdict)>,
-    /// When the round began, and when the delivery itself did.
-    queued: Instant,
     started: Instant,
+    verdicts: Vec<(usize, Verdict)>,
     /// How long it took until the next hop was ready.
     connecting: Duration,
 }
@@ -129,6 +110,19 @@ pub(crate) struct Parcel {
     pub(crate) record: Arc<Record>,
     pub(crate) content: Content,
     pub(crate) params: Arc<Params>,
+    /// When the round began.
+    queued: Instant,
+}
+
+impl Parcel {
+    fn new(record: &Record, content: &Content, params: &Arc<Params>) -> Self {
+        Self {
+            record: Arc::new(record.clone()),
+            content: content.clone(),
+            params: params.clone(),
+            queued: Instant::now(),
+        }
+    }
 }
 
 impl Delivery {
@@ -137,10 +131,41 @@ impl Delivery {
         let limit = services.params.borrow().default_process_limit;
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            maildir: Arc::new(maildir::Maildirs::new()),
+            maildir: Arc::default(),
             smtp: Arc::new(smtp::Client::new(services)),
             maildir_slots: Arc::new(Semaphore::new(limit)),
             smtp_slots: Arc::new(Semaphore::new(limit)),
+        }
+    }
+
+    async fn deliver(self, parcel: Parcel, to: Destination, recipients: Vec<usize>) -> Report {
+        let all = |verdict: Verdict| recipients.iter().map(|&to| (to, verdict.clone())).collect();
+        match to {
+            Destination::Maildir(path) => {
+                let _slot = self.maildir_slots.acquire().await;
+                let started = Instant::now();
+                // One copy a mailbox: what becomes of the first is what becomes of all.
+                let verdict = self.maildir.deliver(&parcel, &recipients, &path).await;
+                Report::new("virtual", started, all(verdict))
+            }
+            Destination::Smtp(hop) => {
+                let turn = match self.smtp.turn(&hop, &parcel.params).await {
+                    Ok(turn) => turn,
+                    Err(verdict) => return Report::new("smtp", Instant::now(), all(verdict)),
+                };
+                let _slot = self.smtp_slots.acquire().await;
+                let started = Instant::now();
+                let (verdicts, connecting, busy) =
+                    self.smtp.deliver(&parcel, &hop, &recipients).await;
+                if busy && let Some(turn) = turn {
+                    // One connection fewer, as long as the others last.
+                    turn.forget();
+                }
+                Report {
+                    connecting,
+                    ..Report::new("smtp", started, verdicts)
+                }
+            }
         }
     }
 }
@@ -160,29 +185,20 @@ pub(crate) async fn at_once(
     if only.expanded || only.notify.is_some_and(|notify| notify.success) {
         return false;
     }
-    let queued = Instant::now();
+    let parcel = Parcel::new(record, content, params);
     // A client waits: what cannot begin now goes by the queue.
     let Ok(_slot) = delivery.maildir_slots.try_acquire() else {
         return false;
     };
-    let Destination::Maildir(path) = destination(params, &only.mailbox).await else {
+    let Ok(Destination::Maildir(path)) = destination(params, &only.mailbox).await else {
         return false;
     };
     let started = Instant::now();
-    let parcel = Parcel {
-        record: Arc::new(record.clone()),
-        content: content.clone(),
-        params: params.clone(),
-    };
-    let verdict = delivery.maildir.deliver(&parcel, 0, &path).await;
-    let sent = matches!(verdict, Verdict::Sent { .. });
+    let verdict = delivery.maildir.deliver(&parcel, &[0], &path).await;
+    let sent = matches!(verdict, Verdict::Sent(_));
     if sent {
-        let report = Report {
-            started,
-            ..Report::decided("virtual", Vec::new(), queued)
-        };
         log_active(record);
-        report.log(record, only, &verdict);
+        Report::new("virtual", started, vec![(0, verdict)]).log(&parcel);
     }
     sent
 }
@@ -199,96 +215,43 @@ pub(crate) fn log_active(record: &Record) {
 
 /// Tries every waiting recipient once. True if a failed lookup was among the reasons.
 pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mut Active) -> bool {
-    let queued = Instant::now();
-    let parcel = Parcel {
-        record: Arc::new(active.record.clone()),
-        content: active.content.clone(),
-        params: params.clone(),
-    };
+    let parcel = Parcel::new(&active.record, &active.content, params);
     let mut soon = false;
-    let mut running: JoinSet<Report> = JoinSet::new();
     // Recipients with the same destination, in the order of the first of each.
-    let mut boxes: IndexMap<_, Vec<usize>> = IndexMap::new();
-    let mut hops: IndexMap<_, Vec<usize>> = IndexMap::new();
+    let mut deliveries: IndexMap<_, Vec<usize>> = IndexMap::new();
     for (index, recipient) in parcel.record.recipients.iter().enumerate() {
         if !recipient.is_waiting() {
             continue;
         }
-        let (program, verdict) = if recipient.expanded {
-            (
-                "cleanup",
-                Verdict::sent("none", "expanded to several addresses"),
-            )
+        let destination = if recipient.expanded {
+            let verdict = Verdict::sent("none", "expanded to several addresses");
+            Err(("cleanup", verdict))
         } else {
-            match destination(params, &recipient.mailbox).await {
-                Destination::Maildir(path) => {
-                    boxes.entry(path).or_default().push(index);
-                    continue;
-                }
-                Destination::Smtp(hop) => {
-                    hops.entry(hop).or_default().push(index);
-                    continue;
-                }
-                Destination::Decided(program, verdict) => (program, verdict),
-            }
+            destination(params, &recipient.mailbox).await
         };
-        let report = Report::decided(program, vec![(index, verdict)], queued);
-        soon |= record(active, report);
-    }
-    for (path, recipients) in boxes {
-        let (maildirs, slots) = (delivery.maildir.clone(), delivery.maildir_slots.clone());
-        let parcel = parcel.clone();
-        running.spawn(async move {
-            let _slot = slots.acquire().await;
-            let started = Instant::now();
-            // One copy a mailbox: what becomes of the first is what becomes of all.
-            let verdict = match recipients.first() {
-                Some(&first) => maildirs.deliver(&parcel, first, &path).await,
-                None => return Report::decided("virtual", Vec::new(), queued),
-            };
-            let verdicts = recipients
-                .into_iter()
-                .map(|index| (index, verdict.clone()))
-                .collect();
-            Report {
-                started,
-                ..Report::decided("virtual", verdicts, queued)
+        match destination {
+            Ok(destination) => deliveries.entry(destination).or_default().push(index),
+            Err((program, verdict)) => {
+                let report = Report::new(program, Instant::now(), vec![(index, verdict)]);
+                soon |= record(active, &parcel, report);
             }
-        });
+        }
     }
     let limit = params.smtp_destination_recipient_limit.max(1);
-    for (hop, recipients) in hops {
+    let mut running: JoinSet<Report> = JoinSet::new();
+    for (to, recipients) in deliveries {
+        let limit = match to {
+            Destination::Maildir(_) => usize::MAX,
+            Destination::Smtp(_) => limit,
+        };
         for recipients in recipients.chunks(limit) {
-            let (client, slots) = (delivery.smtp.clone(), delivery.smtp_slots.clone());
-            let (parcel, hop, recipients) = (parcel.clone(), hop.clone(), recipients.to_vec());
-            running.spawn(async move {
-                let turn = match client.turn(&hop, &parcel.params).await {
-                    Ok(turn) => turn,
-                    Err(verdict) => {
-                        let verdicts = recipients.into_iter().map(|index| (index, verdict.clone()));
-                        return Report::decided("smtp", verdicts.collect(), queued);
-                    }
-                };
-                let _slot = slots.acquire().await;
-                let started = Instant::now();
-                let (verdicts, connecting, busy) = client.deliver(&parcel, &hop, &recipients).await;
-                if busy && let Some(turn) = turn {
-                    // One connection fewer, as long as the others last.
-                    turn.forget();
-                }
-                Report {
-                    program: "smtp",
-                    verdicts,
-                    queued,
-                    started,
-                    connecting,
-                }
-            });
+            let delivery = delivery.clone();
+            running.spawn(delivery.deliver(parcel.clone(), to.clone(), recipients.to_vec()));
         }
     }
     while let Some(report) = running.join_next().await {
         match report {
-            Ok(report) => soon |= record(active, report),
+            Ok(report) => soon |= record(active, &parcel, report),
             // Its recipients are as they were: they wait for the next round.
             Err(error) => log!("qmgr", "warning: a delivery ended early: {error}"),
         }
@@ -296,112 +259,106 @@ pub(crate) async fn round(delivery: &Delivery, params: &Arc<Params>, active: &mu
     soon
 }
 
-/// What is to be done for a recipient.
+/// Where the mail of a recipient goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Destination {
     /// A path below virtual_mailbox_base, as the table has it.
     Maildir(String),
     Smtp(smtp::NextHop),
-    /// Nothing: it is known already.
-    Decided(&'static str, Verdict),
 }
 
-async fn destination(params: &Params, mailbox: &Mailbox) -> Destination {
-    let route = match resolve::route(params, mailbox).await {
-        Ok(route) => route,
-        Err(failed) => {
-            return Destination::Decided("error", Verdict::lookup("none", &failed));
-        }
-    };
-    match route {
+/// An error is what is known without delivering anything, and the log's program for it.
+async fn destination(
+    params: &Params,
+    mailbox: &Mailbox,
+) -> Result<Destination, (&'static str, Verdict)> {
+    let route = resolve::route(params, mailbox).await;
+    let route = route.map_err(|failed| ("error", Verdict::lookup("none", &failed)))?;
+    Err(match route {
         Route::Mailbox => match resolve::mailbox_path(params, mailbox).await {
-            Ok(Some(path)) => Destination::Maildir(path),
+            Ok(Some(path)) => return Ok(Destination::Maildir(path)),
             Ok(None) => {
                 let text = format!("unknown user: \"{}\"", mailbox.key());
-                Destination::Decided("virtual", Verdict::failed("5.1.1", "virtual", text))
+                ("virtual", Verdict::failed("5.1.1", "virtual", text))
             }
-            Err(failed) => Destination::Decided("virtual", Verdict::lookup("virtual", &failed)),
+            Err(failed) => ("virtual", Verdict::lookup("virtual", &failed)),
         },
-        Route::Smtp { nexthop, port } => Destination::Smtp(smtp::NextHop { nexthop, port }),
-        Route::Error { status, text } => {
-            Destination::Decided("error", Verdict::failed(&status, "none", text))
+        Route::Smtp { nexthop, port } => {
+            return Ok(Destination::Smtp(smtp::NextHop { nexthop, port }));
         }
-        Route::Discard => {
-            let verdict = Verdict::sent("none", mailbox.domain.clone());
-            Destination::Decided("discard", verdict)
-        }
+        Route::Error { status, text } => ("error", Verdict::failed(&status, "none", text)),
+        Route::Discard => ("discard", Verdict::sent("none", mailbox.domain.clone())),
         Route::Unknown(transport) => {
             log!("qmgr", "warning: no transport {transport:?} for {mailbox}");
             let verdict = Verdict::put_off("4.3.0", "none", "mail transport unavailable");
-            Destination::Decided("error", verdict)
+            ("error", verdict)
         }
-    }
+    })
 }
 
 impl Report {
-    fn decided(program: &'static str, verdicts: Vec<(usize, Verdict)>, queued: Instant) -> Self {
-        let (started, connecting) = (Instant::now(), Duration::ZERO);
+    fn new(program: &'static str, started: Instant, verdicts: Vec<(usize, Verdict)>) -> Self {
         Self {
             program,
-            verdicts,
-            queued,
             started,
-            connecting,
+            verdicts,
+            connecting: Duration::ZERO,
         }
     }
 
-    /// The line about a recipient.
-    fn log(&self, record: &Record, recipient: &Recipient, verdict: &Verdict) {
-        let (word, reason) = match verdict {
-            Verdict::Sent { reason, .. } => ("sent", reason),
-            Verdict::PutOff { reason, .. } => ("deferred", reason),
-            Verdict::Failed(reason) => ("bounced", reason),
-        };
-        let original = if recipient.original.key() == recipient.mailbox.key() {
-            String::new()
-        } else {
-            format!(" orig_to=<{}>,", recipient.original)
-        };
-        let age = record.age();
-        let in_round = self.queued.elapsed();
+    /// The line about each recipient.
+    fn log(&self, parcel: &Parcel) {
+        let age = parcel.record.age();
+        let in_round = parcel.queued.elapsed();
         let working = self.started.elapsed();
-        log!(
-            self.program,
-            "{}: to=<{}>,{original} relay={}, delay={}, delays={}/{}/{}/{}, dsn={}, status={word} ({})",
-            record.id,
-            recipient.mailbox,
-            reason.relay,
-            seconds(age),
-            seconds(age.saturating_sub(in_round)),
-            seconds(in_round.saturating_sub(working)),
-            seconds(self.connecting),
-            seconds(working.saturating_sub(self.connecting)),
-            reason.status,
-            reason.text
-        );
+        for (index, verdict) in &self.verdicts {
+            let Some(recipient) = parcel.record.recipients.get(*index) else {
+                continue;
+            };
+            let (word, reason) = match verdict {
+                Verdict::Sent(reason) | Verdict::SentReporting(reason) => ("sent", reason),
+                Verdict::PutOff(reason) | Verdict::PutOffBriefly(reason) => ("deferred", reason),
+                Verdict::Failed(reason) => ("bounced", reason),
+            };
+            let original = if recipient.original.key() == recipient.mailbox.key() {
+                String::new()
+            } else {
+                format!(" orig_to=<{}>,", recipient.original)
+            };
+            log!(
+                self.program,
+                "{}: to=<{}>,{original} relay={}, delay={}, delays={}/{}/{}/{}, dsn={}, \
+                 status={word} ({})",
+                parcel.record.id,
+                recipient.mailbox,
+                reason.relay,
+                seconds(age),
+                seconds(age.saturating_sub(in_round)),
+                seconds(in_round.saturating_sub(working)),
+                seconds(self.connecting),
+                seconds(working.saturating_sub(self.connecting)),
+                reason.status,
+                reason.text
+            );
+        }
     }
 }
 
 /// Logs and records what became of recipients. True if a failed lookup was among the reasons.
-fn record(active: &mut Active, mut report: Report) -> bool {
+fn record(active: &mut Active, parcel: &Parcel, report: Report) -> bool {
+    report.log(parcel);
     let mut soon = false;
     let mut changes = Vec::new();
-    for (index, verdict) in std::mem::take(&mut report.verdicts) {
-        let Some(recipient) = active.record.recipients.get(index) else {
-            continue;
-        };
-        report.log(&active.record, recipient, &verdict);
-        let wants_success = recipient.notify.is_some_and(|notify| notify.success);
+    for (index, verdict) in report.verdicts {
+        let recipient = parcel.record.recipients.get(index);
+        let notify = recipient.and_then(|recipient| recipient.notify);
+        let wants_success = notify.is_some_and(|notify| notify.success);
         let state = match verdict {
-            Verdict::Sent {
-                reason,
-                reported_there: false,
-            } if wants_success => State::Sent(reason),
-            Verdict::Sent { .. } => State::Done,
-            Verdict::PutOff {
-                reason,
-                soon: quickly,
-            } => {
-                soon |= quickly;
+            Verdict::Sent(reason) if wants_success => State::Sent(reason),
+            Verdict::Sent(_) | Verdict::SentReporting(_) => State::Done,
+            Verdict::PutOff(reason) => State::PutOff(reason),
+            Verdict::PutOffBriefly(reason) => {
+                soon = true;
                 State::PutOff(reason)
             }
             Verdict::Failed(reason) => State::Failed(reason),
@@ -416,8 +373,21 @@ fn record(active: &mut Active, mut report: Report) -> bool {
 /// delay_logging_resolution_limit).
 fn seconds(delay: Duration) -> String {
     let text = format!("{:.2}", delay.as_secs_f64());
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    text.to_owned()
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// What the operating system says, without the number.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// A panic elsewhere leaves nothing half done behind these locks.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -6,14 +6,15 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use crate::config::Service;
 use crate::connection::{self, Port};
@@ -26,54 +27,42 @@ const BACKLOG: i32 = 4096;
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// A port that was bound.
+#[derive(Debug)]
 pub struct Bound {
-    /// The service's name in master.cf.
-    pub service: String,
     /// Where it really listens: port 0 has become a number.
     pub address: SocketAddr,
     socket: StdListener,
 }
 
-fn listen_on(address: SocketAddr) -> io::Result<StdListener> {
+fn listen_on(address: SocketAddr) -> io::Result<Bound> {
     let socket = StdListener::bind(address)?;
     // The standard library lets 128 wait.
     rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    Ok(Bound { address, socket })
 }
 
 /// Binds every address of a service.
 pub fn bind(service: &Service) -> Result<Vec<Bound>, String> {
-    let mut bound = Vec::new();
-    for address in &service.addresses {
-        let socket = listen_on(*address)
+    let bound = service.addresses.iter().map(|address| {
+        listen_on(*address)
             .or_else(|error| {
                 // [::] stands for all addresses; on a machine without IPv6 that is 0.0.0.0.
-                let fallback = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
-                if address.ip().is_unspecified() && address.is_ipv6() {
-                    listen_on(fallback)
+                if address.ip() == Ipv6Addr::UNSPECIFIED {
+                    listen_on((Ipv4Addr::UNSPECIFIED, address.port()).into())
                 } else {
                     Err(error)
                 }
             })
-            .map_err(|error| format!("{}: cannot listen on {address}: {error}", service.place))?;
-        let ready = socket
-            .set_nonblocking(true)
-            .and_then(|()| socket.local_addr());
-        let address = ready.map_err(|error| format!("{}: {address}: {error}", service.place))?;
-        bound.push(Bound {
-            service: service.name.clone(),
-            address,
-            socket,
-        });
-    }
-    Ok(bound)
+            .map_err(|error| format!("{}: cannot listen on {address}: {error}", service.place))
+    });
+    bound.collect()
 }
 
-/// How many connections there are.
+/// How many connections each client has.
 #[derive(Debug, Default)]
-pub struct Crowd {
-    counts: Mutex<HashMap<Client, usize>>,
-}
+pub struct Crowd(Mutex<HashMap<Client, usize>>);
 
 /// A client of one service: its limit counts for each by itself, as Postfix counts.
 type Client = (String, IpAddr);
@@ -85,41 +74,36 @@ struct Seat {
 }
 
 impl Crowd {
-    /// `None` where the client has `per_client` connections, or all have `in_all`.
-    fn enter(
-        self: &Arc<Self>,
-        client: Client,
-        per_client: usize,
-        in_all: usize,
-    ) -> Result<Seat, Full> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.values().sum::<usize>() >= in_all {
-            return Err(Full::All);
-        }
-        let count = counts.entry(client.clone()).or_default();
-        if *count >= per_client {
-            return Err(Full::Client);
-        }
-        *count += 1;
-        Ok(Seat {
-            crowd: Arc::clone(self),
-            client,
-        })
+    fn counts(&self) -> MutexGuard<'_, HashMap<Client, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-enum Full {
-    Client,
-    All,
+    /// A place for one more connection, or the reply where there is none.
+    fn enter(self: &Arc<Self>, port: &Port, ip: IpAddr) -> Result<Seat, String> {
+        let params = &port.service.params;
+        let client = (port.service.name.clone(), ip);
+        let mut counts = self.counts();
+        let has = counts.get(&client).copied().unwrap_or(0);
+        let host = &params.myhostname;
+        let limit = params.smtpd_client_connection_count_limit;
+        let why = if counts.values().sum::<usize>() >= params.vmaild_session_limit {
+            format!("4.3.2 {host} Error: all server ports are busy")
+        } else if limit > 0 && has >= limit && !params.is_neighbour(ip) {
+            format!("4.7.0 {host} Error: too many connections from {ip}")
+        } else {
+            counts.insert(client.clone(), has + 1);
+            return Ok(Seat {
+                crowd: Arc::clone(self),
+                client,
+            });
+        };
+        Err(format!("421 {why}\r\n"))
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut counts = self
-            .crowd
-            .counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.crowd.counts();
         if let Some(count) = counts.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
@@ -147,19 +131,12 @@ pub async fn serve(
         while sessions.try_join_next().is_some() {}
         match accepted {
             Ok((stream, client)) => {
-                let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-                let port = Arc::clone(&port.borrow());
-                sessions.spawn(admit(
-                    port,
-                    Arc::clone(&crowd),
-                    stream,
-                    client,
-                    down.clone(),
-                ));
+                let (port, ip) = (Arc::clone(&port.borrow()), client.ip().to_canonical());
+                sessions.spawn(admit(port, Arc::clone(&crowd), stream, ip, down.clone()));
             }
             Err(error) => {
                 log!("smtpd", "warning: accept on {}: {error}", bound.address);
-                tokio::time::sleep(EXHAUSTED).await;
+                sleep(EXHAUSTED).await;
             }
         }
     }
@@ -172,41 +149,21 @@ async fn admit(
     port: Arc<Port>,
     crowd: Arc<Crowd>,
     mut stream: TcpStream,
-    client: SocketAddr,
+    ip: IpAddr,
     down: watch::Receiver<bool>,
 ) {
-    let params = &port.service.params;
-    let ip = client.ip();
-    let limited = params.smtpd_client_connection_count_limit > 0 && !params.is_neighbour(ip);
-    let per_client = if limited {
-        params.smtpd_client_connection_count_limit
-    } else {
-        usize::MAX
+    let refusal = match crowd.enter(&port, ip) {
+        Ok(_seat) => return connection::serve(&port, stream, ip, down).await,
+        Err(refusal) => refusal,
     };
-    let text = match crowd.enter(
-        (port.service.name.clone(), ip),
-        per_client,
-        params.vmaild_session_limit,
-    ) {
-        Ok(_seat) => return connection::serve(port, stream, client, down).await,
-        Err(Full::Client) => format!(
-            "421 4.7.0 {} Error: too many connections from {ip}\r\n",
-            params.myhostname
-        ),
-        Err(Full::All) => format!(
-            "421 4.3.2 {} Error: all server ports are busy\r\n",
-            params.myhostname
-        ),
-    };
+    let said = refusal.trim_end();
     log!(
         "smtpd",
-        "warning: connection refused from unknown[{ip}]: {}",
-        text.trim_end()
+        "warning: connection refused from unknown[{ip}]: {said}"
     );
     // Who expects TLS could not read it.
-    if !params.smtpd_tls_wrappermode {
-        let _ =
-            tokio::time::timeout(Duration::from_secs(5), stream.write_all(text.as_bytes())).await;
+    if !port.service.params.smtpd_tls_wrappermode {
+        let _ = timeout(Duration::from_secs(5), stream.write_all(refusal.as_bytes())).await;
     }
 }
 
@@ -218,12 +175,13 @@ mod tests {
 
     #[test]
     fn a_burst_of_clients_waits_in_the_kernel_until_each_is_accepted() {
-        let socket = listen_on((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let address = socket.local_addr().unwrap();
-        let connect = |_| StdStream::connect_timeout(&address, Duration::from_secs(10)).unwrap();
+        let bound = listen_on((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let limit = Duration::from_secs(10);
+        let connect = |_| StdStream::connect_timeout(&bound.address, limit).unwrap();
         let burst: Vec<StdStream> = (0..500).map(connect).collect();
+        bound.socket.set_nonblocking(false).unwrap();
         for _ in &burst {
-            socket.accept().unwrap();
+            bound.socket.accept().unwrap();
         }
     }
 }

@@ -25,6 +25,11 @@ const WAITING_LINES: usize = 16_384;
 static WRITER: OnceLock<SyncSender<Entry>> = OnceLock::new();
 /// Not asked of the kernel for each line.
 static PID: LazyLock<u32> = LazyLock::new(std::process::id);
+/// The machine's name without its domain, as syslog writes it.
+static HOST: LazyLock<String> = LazyLock::new(|| {
+    let name = nodename();
+    harmless(name.split('.').next().unwrap_or_default())
+});
 /// Lines for which there was no room.
 static DROPPED: AtomicUsize = AtomicUsize::new(0);
 static TARGET: Mutex<Target> = Mutex::new(Target::Stderr);
@@ -52,8 +57,7 @@ pub(crate) use log;
 
 /// One line from the program `program` (`smtpd`, `cleanup`, `qmgr`, `virtual`, `smtp`, `bounce`).
 pub fn line(program: &str, text: &str) {
-    let text = harmless(text);
-    let line = format!("postfix/{program}[{}]: {text}\n", *PID);
+    let line = format!("postfix/{program}[{}]: {}\n", *PID, harmless(text));
     match WRITER.get() {
         // A full channel means that the target does not keep up; mail goes on without the line.
         Some(writer) => {
@@ -67,15 +71,7 @@ pub fn line(program: &str, text: &str) {
 
 /// Text that cannot forge a line or upset a terminal: printable ASCII stays, the rest becomes `?`.
 pub fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c == ' ' || c.is_ascii_graphic() {
-                c
-            } else {
-                '?'
-            }
-        })
-        .collect()
+    text.replace(|c: char| c != ' ' && !c.is_ascii_graphic(), "?")
 }
 
 /// Chooses where lines go (postconf(5) maillog_file; `None` is standard error).
@@ -134,8 +130,7 @@ fn pump(receiver: &Receiver<Entry>) {
                 Entry::Line(line) => lines.push(line),
                 Entry::Flush(sender) => done.push(sender),
                 Entry::Reopen => {
-                    write(&lines);
-                    lines.clear();
+                    write(&std::mem::take(&mut lines));
                     let mut target = TARGET.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Target::File(file, path) = &mut *target {
                         match append(path) {
@@ -150,11 +145,10 @@ fn pump(receiver: &Receiver<Entry>) {
                 }
             }
         }
-        match DROPPED.swap(0, Ordering::Relaxed) {
-            0 => {}
-            count => lines.push(warning(&format!(
-                "the log did not keep up: {count} lines dropped"
-            ))),
+        let dropped = DROPPED.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let text = format!("the log did not keep up: {dropped} lines dropped");
+            lines.push(warning(&text));
         }
         write(&lines);
         for sender in done {
@@ -170,12 +164,8 @@ fn warning(text: &str) -> String {
 
 fn write(lines: &[String]) {
     let now = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
-    let host = host();
-    let lines: Vec<_> = lines
-        .iter()
-        .map(|line| format!("{now} {host} {line}"))
-        .collect();
-    let text = lines.concat();
+    let dated = lines.iter().map(|line| format!("{now} {} {line}", *HOST));
+    let text: String = dated.collect();
     let mut target = TARGET.lock().unwrap_or_else(PoisonError::into_inner);
     // There is nowhere to report that the log itself failed.
     let _ = match &mut *target {
@@ -183,12 +173,6 @@ fn write(lines: &[String]) {
         Target::Stdout => io::stdout().lock().write_all(text.as_bytes()),
         Target::File(file, _) => file.write_all(text.as_bytes()),
     };
-}
-
-/// The machine's name without its domain, as syslog writes it.
-fn host() -> &'static str {
-    static HOST: OnceLock<String> = OnceLock::new();
-    HOST.get_or_init(|| harmless(nodename().split('.').next().unwrap_or_default()))
 }
 
 /// The machine's name, with its domain where it has one there (uname(2)).

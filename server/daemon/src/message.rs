@@ -34,11 +34,8 @@ pub fn received(
     id: &str,
     when: &Zoned,
 ) -> String {
-    let helo = if envelope.helo.is_empty() {
-        "unknown"
-    } else {
-        &envelope.helo
-    };
+    let helo = Some(envelope.helo.as_str()).filter(|helo| !helo.is_empty());
+    let helo = helo.unwrap_or("unknown");
     let client = match origin.client {
         IpAddr::V6(client) => format!("IPv6:{client}"),
         IpAddr::V4(client) => client.to_string(),
@@ -72,10 +69,10 @@ enum Part {
     /// Before the first line.
     #[default]
     Start,
-    /// In the header, after a line that is kept or dropped.
-    Header { dropped: bool },
-    /// The rest of an over-long header line, kept or dropped.
-    LongLine { dropped: bool },
+    /// In the header, at the beginning of a line.
+    Header,
+    /// In the header, in the rest of an over-long line.
+    LongLine,
     /// After the header.
     Body,
 }
@@ -84,6 +81,8 @@ enum Part {
 #[derive(Debug, Default)]
 pub struct Filter {
     part: Part,
+    /// The header before it is one that is not stored.
+    dropped: bool,
     /// The line of the header that is not yet complete.
     line: Vec<u8>,
     /// Carriage returns seen of which it is not yet known what follows.
@@ -102,58 +101,47 @@ impl Filter {
     /// Appends to `stored` what these octets become; they may be cut anywhere.
     pub fn write(&mut self, octets: &[u8], stored: &mut Vec<u8>) {
         self.eight_bit |= !octets.is_ascii();
-        let mut rest = octets;
-        while !rest.is_empty() {
-            let run = rest
-                .iter()
-                .position(|&octet| octet == b'\r')
-                .unwrap_or(rest.len());
-            let (plain, behind) = rest.split_at(run);
-            if let Some(&first) = plain.first() {
-                // CRs directly before a line end belong to it; any other is a blank.
-                let returns = std::mem::take(&mut self.returns);
-                if first != b'\n' {
-                    (0..returns).for_each(|_| self.lines(b" ", stored));
-                }
-                self.lines(plain, stored);
+        for (index, plain) in octets.split(|&octet| octet == b'\r').enumerate() {
+            self.returns += usize::from(index > 0);
+            match plain.first() {
+                None => continue,
+                // CRs directly before a line end belong to it.
+                Some(b'\n') => self.returns = 0,
+                Some(_) => self.blanks(stored),
             }
-            rest = match behind {
-                [] => behind,
-                [_, more @ ..] => {
-                    self.returns += 1;
-                    more
-                }
-            };
+            self.lines(plain, stored);
         }
     }
 
     /// The end: the last line is ended where it was not.
     pub fn end(&mut self, stored: &mut Vec<u8>) {
-        for _ in 0..std::mem::take(&mut self.returns) {
-            self.lines(b" ", stored);
-        }
+        self.blanks(stored);
         if !self.line.is_empty() || self.open {
             self.lines(b"\n", stored);
+        }
+    }
+
+    /// CRs that end no line are blanks.
+    fn blanks(&mut self, stored: &mut Vec<u8>) {
+        for _ in 0..std::mem::take(&mut self.returns) {
+            self.lines(b" ", stored);
         }
     }
 
     /// Octets without CR.
     fn lines(&mut self, octets: &[u8], stored: &mut Vec<u8>) {
         let mut rest = octets;
-        while self.part != Part::Body && !rest.is_empty() {
-            let end = rest
-                .iter()
-                .position(|&octet| octet == b'\n')
-                .map_or(rest.len(), |at| at + 1);
-            let (piece, behind) = rest.split_at(end);
-            rest = behind;
+        while self.part != Part::Body
+            && let Some(piece) = rest.split_inclusive(|&octet| octet == b'\n').next()
+        {
+            rest = &rest[piece.len()..];
             let complete = piece.ends_with(b"\n");
-            if let Part::LongLine { dropped } = self.part {
-                if !dropped {
+            if self.part == Part::LongLine {
+                if !self.dropped {
                     stored.extend_from_slice(piece);
                 }
                 if complete {
-                    self.part = Part::Header { dropped };
+                    self.part = Part::Header;
                 }
                 continue;
             }
@@ -161,8 +149,8 @@ impl Filter {
             if complete || self.line.len() > HEADER_LINE_LIMIT {
                 let line = std::mem::take(&mut self.line);
                 self.header_line(&line, stored);
-                if let (Part::Header { dropped }, false) = (self.part, complete) {
-                    self.part = Part::LongLine { dropped };
+                if !complete && self.part == Part::Header {
+                    self.part = Part::LongLine;
                 }
             }
         }
@@ -173,52 +161,45 @@ impl Filter {
     /// A line before the body: a header, its continuation, the empty line, or body already.
     fn header_line(&mut self, line: &[u8], stored: &mut Vec<u8>) {
         let continued = matches!(line.first(), Some(b' ' | b'\t'));
-        match self.part {
+        let was_dropped = std::mem::take(&mut self.dropped);
+        match (self.part, header(line)) {
             _ if line == b"\n" => self.part = Part::Body,
-            Part::Header { dropped: true } if continued => return,
-            Part::Header { .. } if continued => {}
-            Part::Start if line.starts_with(b"From ") || line.starts_with(b">From ") => {
+            (Part::Header, _) if continued => self.dropped = was_dropped,
+            (Part::Start, _) if line.starts_with(b"From ") || line.starts_with(b">From ") => {
                 // The separator of an mbox file: not a header, but not the sender's text either.
                 stored.extend_from_slice(b"X-Mailbox-Line: ");
-                self.part = Part::Header { dropped: false };
+                self.part = Part::Header;
             }
-            _ => {
-                let Some(name) = header_name(line) else {
-                    // Text without a header before it: the empty line that was left out.
-                    stored.push(b'\n');
-                    stored.extend_from_slice(line);
-                    self.part = Part::Body;
-                    return;
-                };
+            (_, None) => {
+                // Text without a header before it: the empty line that was left out.
+                stored.push(b'\n');
+                self.part = Part::Body;
+            }
+            (_, Some((name, value))) => {
+                self.part = Part::Header;
                 let dropped = DROPPED.contains(&name.as_str());
-                self.part = Part::Header { dropped };
                 self.hops += usize::from(name == "received");
                 if name == "message-id" && self.message_id.is_empty() {
-                    let value = line
-                        .splitn(2, |&octet| octet == b':')
-                        .nth(1)
-                        .unwrap_or_default();
-                    String::from_utf8_lossy(value)
-                        .trim()
-                        .clone_into(&mut self.message_id);
+                    let value = String::from_utf8_lossy(value);
+                    value.trim().clone_into(&mut self.message_id);
                 }
-                if dropped {
-                    return;
-                }
+                self.dropped = dropped;
             }
         }
-        stored.extend_from_slice(line);
+        if !self.dropped {
+            stored.extend_from_slice(line);
+        }
     }
 }
 
-/// The name of the header that a line begins, in lower case (RFC 5322 §2.2).
-fn header_name(line: &[u8]) -> Option<String> {
+/// The name of the header that a line begins, in lower case, and what follows it (RFC 5322 §2.2).
+fn header(line: &[u8]) -> Option<(String, &[u8])> {
     let colon = line.iter().position(|&octet| octet == b':')?;
-    let name = std::str::from_utf8(line.get(..colon)?)
+    let name = std::str::from_utf8(&line[..colon])
         .ok()?
         .trim_end_matches([' ', '\t']);
-    let printable = !name.is_empty() && name.bytes().all(|octet| (b'!'..=b'~').contains(&octet));
-    printable.then(|| name.to_ascii_lowercase())
+    let printable = !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic());
+    printable.then(|| (name.to_ascii_lowercase(), &line[colon + 1..]))
 }
 
 #[cfg(test)]
@@ -227,11 +208,9 @@ mod tests {
 
     use super::*;
 
-    fn stored(pieces: &[&[u8]]) -> Vec<u8> {
+    fn stored(came: &[u8]) -> Vec<u8> {
         let (mut filter, mut stored) = (Filter::default(), Vec::new());
-        for piece in pieces {
-            filter.write(piece, &mut stored);
-        }
+        filter.write(came, &mut stored);
         filter.end(&mut stored);
         stored
     }
@@ -253,10 +232,8 @@ mod tests {
     )]
     #[case::text_inside_the_header("To: z\r\nno header\r\n", "To: z\n\nno header\n")]
     fn content_is_stored_with_line_feeds(#[case] came: &str, #[case] becomes: &str) {
-        assert_eq!(
-            String::from_utf8(stored(&[came.as_bytes()])).unwrap(),
-            becomes
-        );
+        let stored = String::from_utf8(stored(came.as_bytes())).unwrap();
+        assert_eq!(stored, becomes);
     }
 
     #[test]
@@ -271,6 +248,6 @@ mod tests {
     fn a_header_line_without_end_is_passed_on_in_pieces() {
         let long = [b"X: ".as_slice(), &vec![b'x'; 300_000], b"\r\n\r\nbody\r\n"].concat();
         let expected = [b"X: ".as_slice(), &vec![b'x'; 300_000], b"\n\nbody\n"].concat();
-        assert_eq!(stored(&[&long]), expected);
+        assert_eq!(stored(&long), expected);
     }
 }

@@ -88,7 +88,7 @@ impl Client<'_> {
         )
     }
 
-    fn log_refusal(&self, command: &str, reply: &Reply, tail: &str) {
+    pub(crate) fn log_refusal(&self, command: &str, reply: &Reply, tail: &str) {
         let text = reply.lines.first().map_or("", String::as_str);
         let client = format!("unknown[{}]", self.ip);
         log!(

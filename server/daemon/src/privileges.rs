@@ -3,20 +3,21 @@
 //! Called while there is one thread: Linux changes the identity of a thread, and threads that are
 //! made later inherit it. A server that root did not start keeps its own identity.
 
-use std::path::Path;
-
 use rustix::fs::{Gid, Uid, chown};
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::config::Params;
 use crate::log;
+use crate::tables::Maps;
 
 /// Makes queue_directory and virtual_mailbox_base, gives them to the static user and group of
 /// virtual_uid_maps and virtual_gid_maps, and becomes that user.
 pub(crate) fn give_up(params: &Params) -> Result<(), String> {
     raise_file_limit(params);
-    for folder in folders(params) {
+    let mut folders = vec![&params.queue_directory, &params.virtual_mailbox_base];
+    folders.retain(|folder| !folder.as_os_str().is_empty());
+    for folder in &folders {
         std::fs::create_dir_all(folder)
             .map_err(|error| format!("{}: {error}", folder.display()))?;
     }
@@ -24,7 +25,7 @@ pub(crate) fn give_up(params: &Params) -> Result<(), String> {
         return Ok(());
     }
     let number = |text: &str| text.parse::<u32>().ok().filter(|&id| id > 0);
-    let id = |maps: &crate::tables::Maps| maps.fixed().and_then(number);
+    let id = |maps: &Maps| maps.fixed().and_then(number);
     let (Some(uid), Some(gid)) = (id(&params.virtual_uid_maps), id(&params.virtual_gid_maps))
     else {
         return Err(
@@ -34,7 +35,7 @@ pub(crate) fn give_up(params: &Params) -> Result<(), String> {
         );
     };
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    for folder in folders(params) {
+    for folder in folders {
         chown(folder, Some(uid), Some(gid))
             .map_err(|error| format!("chown {}: {error}", folder.display()))?;
     }
@@ -56,13 +57,8 @@ const FILES_BESIDE: usize = 64;
 fn raise_file_limit(params: &Params) {
     let limit = getrlimit(Resource::Nofile);
     // Without more, accept waits for descriptors; nothing is lost.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
+    let current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     let (sessions, deliveries) = (params.vmaild_session_limit, params.default_process_limit);
     // To Maildirs and to next hops each.
     let needed = deliveries.saturating_mul(2 * FILES_PER_DELIVERY);
@@ -74,14 +70,4 @@ fn raise_file_limit(params: &Params) {
                  vmaild_session_limit = {sessions} and default_process_limit = {deliveries}: connections may have to wait"
         );
     }
-}
-
-fn folders(params: &Params) -> impl Iterator<Item = &Path> {
-    let folders = [
-        params.queue_directory.as_path(),
-        params.virtual_mailbox_base.as_path(),
-    ];
-    folders
-        .into_iter()
-        .filter(|folder| !folder.as_os_str().is_empty())
 }

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt::{Debug, Display};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,13 +19,13 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::auth::Passwords;
-use crate::config::{Config, Mistake, Params, Service, manual};
+use crate::config::{Config, Params, Service, manual};
 use crate::connection::Port;
 use crate::listener::{self, Bound, Crowd};
 use crate::queue::{Queue, Services, tool};
-use crate::tables::Maps;
 use crate::tls::{Acceptor, Connector};
 use crate::{log, privileges};
 
@@ -60,44 +61,30 @@ enum Task {
 }
 
 /// Runs the server with these arguments (the first is the program's name) until it is told to stop.
+/// What is wrong with them is said by clap, which then ends the process with the same code 2.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(EXIT_CONFIGURATION)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
-    };
+    let arguments = Arguments::parse_from(arguments);
     if arguments.help_parameters {
-        let _ = io::stdout().lock().write_all(manual::text().as_bytes());
+        let _ = io::stdout().write_all(manual::text().as_bytes());
         return ExitCode::SUCCESS;
     }
     let config = match Config::read(&arguments.config) {
         Ok(config) => config,
         Err(mistakes) => {
-            let _ = io::stderr()
-                .lock()
-                .write_all(report("error", &mistakes).as_bytes());
+            tell("", &mistakes);
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
-    let _ = io::stderr()
-        .lock()
-        .write_all(report("warning", &config.warnings).as_bytes());
+    tell("warning: ", &config.warnings);
     if arguments.check {
         return ExitCode::SUCCESS;
     }
-    if let Some(Task::Queue(task)) = arguments.task {
+    if let Some(Task::Queue(task)) = &arguments.task {
         let directory = &config.params.queue_directory;
-        return match tool::run(directory, &task, &mut io::stdout().lock()) {
+        return match tool::run(directory, task, &mut io::stdout().lock()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                let reason = format!("vmaild: queue in {}: {error}\n", directory.display());
-                let _ = io::stderr().lock().write_all(reason.as_bytes());
+                tell("", &[format!("queue in {}: {error}", directory.display())]);
                 ExitCode::FAILURE
             }
         };
@@ -112,94 +99,90 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// One line a mistake, as compilers write them.
-fn report(kind: &str, mistakes: &[Mistake]) -> String {
-    let lines = mistakes.iter().map(|mistake| match kind {
-        "error" => format!("vmaild: {mistake}\n"),
-        kind => format!("vmaild: {kind}: {mistake}\n"),
-    });
-    lines.collect()
+/// One line each, as compilers write them.
+fn tell(kind: &str, lines: &[impl Display]) {
+    for line in lines {
+        let _ = writeln!(io::stderr(), "vmaild: {kind}{line}");
+    }
 }
 
 /// Everything that needs root and one thread, then the runtime.
 fn start(arguments: &Arguments, config: Config) -> Result<(), String> {
-    let file = &config.params.maillog_file;
+    let params = config.params;
+    let file = &params.maillog_file;
     log::open(Some(file.as_path()).filter(|file| !file.as_os_str().is_empty()))
         .map_err(|error| format!("maillog_file {}: {error}", file.display()))?;
-    let mut bound = Vec::new();
-    for service in &config.services {
-        bound.extend(listener::bind(service)?);
+    let mut services = Vec::new();
+    for service in config.services {
+        // Keys are often readable for root alone.
+        let (bound, certificate) = (listener::bind(&service)?, certificate(&service));
+        services.push((service, bound, certificate));
     }
-    // Keys are often readable for root alone.
-    let certificates = config.services.iter().map(certificate).collect();
-    privileges::give_up(&config.params)?;
+    privileges::give_up(&params)?;
     // From here on there may be threads: they have no more rights than this one.
     log::start();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("threads: {error}"))?;
-    let served = runtime.block_on(serve(arguments, config, bound, certificates));
+    let served = runtime.block_on(serve(arguments, params, services));
     // Whatever hangs in a blocking call is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     log::flush();
     served
 }
 
+/// What the sessions of each service are told of it, by its name.
+type Ports = HashMap<String, watch::Sender<Arc<Port>>>;
+
 async fn serve(
     arguments: &Arguments,
-    config: Config,
-    bound: Vec<Bound>,
-    certificates: Vec<Option<Acceptor>>,
+    params: Arc<Params>,
+    services: Vec<(Service, Vec<Bound>, Option<Acceptor>)>,
 ) -> Result<(), String> {
     let signals = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut hang_up = signals(SignalKind::hangup())?;
 
-    let (params, for_queue) = watch::channel(Arc::clone(&config.params));
-    let listening = bound.iter().map(|bound| bound.address).collect();
-    let services = Services {
-        params: for_queue,
+    let params = watch::Sender::new(params);
+    let bound = services.iter().flat_map(|(_, bound, _)| bound);
+    let opened = Queue::open(Services {
+        params: params.subscribe(),
         resolver: arguments.resolver,
         tls: Connector::new().ok(),
-        listening,
-    };
-    let queue = Queue::open(services).await.map_err(|error| {
-        format!(
-            "queue_directory {}: {error}",
-            config.params.queue_directory.display()
-        )
+        listening: bound.map(|bound| bound.address).collect(),
+    });
+    let queue = opened.await.map_err(|error| {
+        let directory = params.borrow().queue_directory.clone();
+        format!("queue_directory {}: {error}", directory.display())
     })?;
-    let shared = Shared {
-        queue: queue.clone(),
-        passwords: Arc::default(),
-    };
 
-    let (down, is_down) = watch::channel(false);
+    let down = watch::Sender::new(false);
     let crowd = Arc::new(Crowd::default());
-    let mut ports: HashMap<String, watch::Sender<Arc<Port>>> = HashMap::new();
+    let passwords = Arc::<Passwords>::default();
+    let mut ports = Ports::new();
     let mut listeners = JoinSet::new();
-    let ready: Vec<_> = bound
-        .iter()
-        .map(|bound| format!("{} ({})", bound.address, bound.service))
-        .collect();
-    for (service, certificate) in config.services.into_iter().zip(certificates) {
+    let mut ready = Vec::new();
+    for (service, bound, tls) in services {
         let name = service.name.clone();
-        ports.insert(name, watch::Sender::new(shared.port(service, certificate)));
+        let port = watch::Sender::new(Arc::new(Port {
+            service,
+            tls,
+            queue: queue.clone(),
+            passwords: passwords.clone(),
+        }));
+        for bound in bound {
+            ready.push(format!("{} ({name})", bound.address));
+            let (port, crowd) = (port.subscribe(), crowd.clone());
+            listeners.spawn(listener::serve(bound, port, crowd, down.subscribe()));
+        }
+        ports.insert(name, port);
     }
-    for bound in bound {
-        let Some(port) = ports.get(&bound.service) else {
-            continue;
-        };
-        listeners.spawn(listener::serve(
-            bound,
-            port.subscribe(),
-            Arc::clone(&crowd),
-            is_down.clone(),
-        ));
-    }
-    say_ready(&ready.join(", "));
+    // For whoever started the server; a parent that closed its end is not interested.
+    let (pid, ready) = (std::process::id(), ready.join(", "));
+    let mut stdout = io::stdout();
+    let _ = writeln!(stdout, "vmaild[{pid}]: listening on {ready}").and_then(|()| stdout.flush());
 
     loop {
         tokio::select! {
@@ -207,7 +190,7 @@ async fn serve(
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => {
                 log::reopen();
-                reload(&arguments.config, &shared, &params, &ports);
+                reload(&arguments.config, &params, &ports);
             }
         }
     }
@@ -215,7 +198,7 @@ async fn serve(
     log::line("master", "terminating: open sessions are told");
     down.send_replace(true);
     let sessions = async { while listeners.join_next().await.is_some() {} };
-    if tokio::time::timeout(limit, sessions).await.is_err() {
+    if timeout(limit, sessions).await.is_err() {
         log!(
             "master",
             "warning: some sessions did not end within {limit:?}"
@@ -225,62 +208,48 @@ async fn serve(
     Ok(())
 }
 
-/// What outlives a reload.
-struct Shared {
-    queue: Arc<Queue>,
-    passwords: Arc<Passwords>,
-}
-
-impl Shared {
-    fn port(&self, service: Service, tls: Option<Acceptor>) -> Arc<Port> {
-        let (queue, passwords) = (self.queue.clone(), Arc::clone(&self.passwords));
-        Arc::new(Port {
-            service,
-            tls,
-            queue,
-            passwords,
-        })
-    }
-}
-
 /// The certificate; without one, mail is still taken, as Postfix does.
 fn certificate(service: &Service) -> Option<Acceptor> {
-    if !service.params.wants_tls() {
+    let params = &service.params;
+    if !params.wants_tls() {
         return None;
     }
-    let Params {
-        smtpd_tls_cert_file: certificate,
-        smtpd_tls_key_file: key,
-        smtpd_tls_wrappermode,
-        ..
-    } = &*service.params;
-    let loaded = if certificate.as_os_str().is_empty() {
+    let file = &params.smtpd_tls_cert_file;
+    let loaded = if file.as_os_str().is_empty() {
         Err("smtpd_tls_cert_file is not set".to_owned())
     } else {
-        Acceptor::load(certificate, key)
+        Acceptor::load(file, &params.smtpd_tls_key_file)
     };
-    loaded
-        .map_err(|reason| {
-            let what = if *smtpd_tls_wrappermode {
-                "no connection can be served"
-            } else {
-                "TLS is not offered"
-            };
-            log!(
-                "smtpd",
-                "warning: service {}: {reason}; {what}",
-                service.name
-            );
-        })
-        .ok()
+    let report = |reason: &String| {
+        let what = if params.smtpd_tls_wrappermode {
+            "no connection can be served"
+        } else {
+            "TLS is not offered"
+        };
+        let name = &service.name;
+        log!("smtpd", "warning: service {name}: {reason}; {what}");
+    };
+    loaded.inspect_err(report).ok()
 }
 
-fn reload(
-    folder: &Path,
-    shared: &Shared,
-    params: &watch::Sender<Arc<Params>>,
-    ports: &HashMap<String, watch::Sender<Arc<Port>>>,
-) {
+/// What counts after a restart only.
+fn fixed(params: &Params) -> [(&'static str, String); 7] {
+    let shown = |value: &dyn Debug| format!("{value:?}");
+    [
+        ("queue_directory", shown(&params.queue_directory)),
+        ("maillog_file", shown(&params.maillog_file)),
+        ("inet_interfaces", shown(&params.inet_interfaces)),
+        ("inet_protocols", shown(&params.inet_protocols)),
+        ("virtual_uid_maps", shown(&params.virtual_uid_maps.fixed())),
+        ("virtual_gid_maps", shown(&params.virtual_gid_maps.fixed())),
+        (
+            "default_process_limit",
+            shown(&params.default_process_limit),
+        ),
+    ]
+}
+
+fn reload(folder: &Path, params: &watch::Sender<Arc<Params>>, ports: &Ports) {
     let config = match Config::read(folder) {
         Ok(config) => config,
         Err(mistakes) => {
@@ -297,68 +266,41 @@ fn reload(
     for warning in &config.warnings {
         log!("master", "warning: {warning}");
     }
-    let (old, new) = (params.borrow().clone(), &config.params);
-    let fixed = |maps: fn(&Params) -> &Maps| maps(&old).fixed() == maps(new).fixed();
-    let same = [
-        (
-            "queue_directory",
-            old.queue_directory == new.queue_directory,
-        ),
-        ("maillog_file", old.maillog_file == new.maillog_file),
-        (
-            "inet_interfaces",
-            old.inet_interfaces == new.inet_interfaces,
-        ),
-        ("inet_protocols", old.inet_protocols == new.inet_protocols),
-        ("virtual_uid_maps", fixed(|params| &params.virtual_uid_maps)),
-        ("virtual_gid_maps", fixed(|params| &params.virtual_gid_maps)),
-        (
-            "default_process_limit",
-            old.default_process_limit == new.default_process_limit,
-        ),
-    ];
-    for (name, _) in same.into_iter().filter(|(_, same)| !same) {
-        log!(
-            "master",
-            "warning: {name} has changed, which counts after a restart only"
-        );
-    }
-    params.send_replace(config.params);
-    let mut old: Vec<_> = ports.keys().collect();
-    for service in config.services {
-        old.retain(|name| **name != service.name);
-        match ports.get(&service.name) {
-            Some(port) => {
-                // A key that only root could read has been read already.
-                let old = port
-                    .borrow()
-                    .tls
-                    .clone()
-                    .filter(|_| service.params.wants_tls());
-                let tls = certificate(&service).or(old);
-                port.send_replace(shared.port(service, tls));
-            }
-            None => log!(
+    let old = params.send_replace(config.params.clone());
+    for ((name, old), (_, new)) in fixed(&old).iter().zip(&fixed(&config.params)) {
+        if old != new {
+            log!(
                 "master",
-                "warning: {}: service {} begins after a restart only",
-                service.place,
-                service.name
-            ),
+                "warning: {name} has changed, which counts after a restart only"
+            );
         }
     }
-    for name in old {
+    let mut gone: Vec<_> = ports.keys().collect();
+    for service in config.services {
+        gone.retain(|name| **name != service.name);
+        let Some(port) = ports.get(&service.name) else {
+            let Service { place, name, .. } = service;
+            log!(
+                "master",
+                "warning: {place}: service {name} begins after a restart only"
+            );
+            continue;
+        };
+        let old = port.borrow().clone();
+        // A key that only root could read has been read already.
+        let had = old.tls.clone().filter(|_| service.params.wants_tls());
+        port.send_replace(Arc::new(Port {
+            tls: certificate(&service).or(had),
+            service,
+            queue: old.queue.clone(),
+            passwords: old.passwords.clone(),
+        }));
+    }
+    for name in gone {
         log!(
             "master",
             "warning: service {name} is no longer in master.cf; it ends with a restart"
         );
     }
     log::line("master", "reload: the new configuration is in force");
-}
-
-/// Tells whoever started the server that clients can connect.
-fn say_ready(ports: &str) {
-    let pid = std::process::id();
-    let mut stdout = io::stdout().lock();
-    // A parent that closed its end is not interested.
-    let _ = writeln!(stdout, "vmaild[{pid}]: listening on {ports}").and_then(|()| stdout.flush());
 }

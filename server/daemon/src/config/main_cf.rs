@@ -4,9 +4,8 @@
 //! visible character is `#` do not count, not even between a line and its continuation. Of two
 //! lines with one name the later wins. The table files (`mysql_table(5)`) have the same form.
 
-use std::cell::Cell;
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::mistake::{Mistake, Place};
 
@@ -22,39 +21,43 @@ const EXPANSION_LIMIT: usize = 64 * 1024;
 pub(crate) struct Setting {
     /// The value, trimmed, continuation lines joined.
     pub(crate) text: String,
-    /// Where it was set.
     pub(crate) place: Place,
 }
 
 /// All settings of a file, the later of two with one name.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Settings(HashMap<String, Setting>);
+pub(crate) struct Settings {
+    file: PathBuf,
+    by_name: BTreeMap<String, Setting>,
+}
 
 impl Settings {
     /// Reads `file`; what cannot be read as a setting is a mistake, the rest is kept.
     pub(crate) fn read(file: &Path, mistakes: &mut Vec<Mistake>) -> Self {
-        match read_text(file) {
-            Ok(text) => Self::parse(file, &text, mistakes),
-            Err(reason) => {
-                mistakes.push(Mistake::new(&Place::file(file), reason));
-                Self::default()
-            }
-        }
+        let text = read_text(file, mistakes).unwrap_or_default();
+        Self::parse(file, &text, '=', mistakes)
     }
 
-    /// Parses the text of `file`.
-    pub(crate) fn parse(file: &Path, text: &str, mistakes: &mut Vec<Mistake>) -> Self {
-        let mut settings = Self::default();
+    /// The settings in the text of `file`, whose names and values stand around `between`.
+    pub(crate) fn parse(
+        file: &Path,
+        text: &str,
+        between: char,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Self {
+        let mut settings = Self {
+            file: file.to_owned(),
+            ..Self::default()
+        };
         for (number, line) in logical_lines(text) {
             let place = Place::new(file, number);
-            match line.split_once('=') {
-                Some((name, value)) if is_name(name.trim()) => {
-                    settings.set(name.trim(), value.trim(), place);
+            match line.split_once(between) {
+                Some((name, value)) if is_name(name.trim()) => settings.set(name, value, place),
+                _ => {
+                    let line = line.trim();
+                    let text = format!("{line:?} is no setting, expected name {between} value");
+                    mistakes.push(Mistake::new(&place, text));
                 }
-                _ => mistakes.push(Mistake::new(
-                    &place,
-                    format!("{:?} is no setting, expected name = value", line.trim()),
-                )),
             }
         }
         settings
@@ -62,44 +65,41 @@ impl Settings {
 
     /// Sets `name`, over whatever was there.
     pub(crate) fn set(&mut self, name: &str, text: &str, place: Place) {
-        self.0.insert(
-            name.to_owned(),
-            Setting {
-                text: text.to_owned(),
-                place,
-            },
-        );
+        let text = text.trim().to_owned();
+        let setting = Setting { text, place };
+        self.by_name.insert(name.trim().to_owned(), setting);
     }
 
-    /// The setting called `name`.
     pub(crate) fn get(&self, name: &str) -> Option<&Setting> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
 
-    /// All settings, in the order of their lines.
-    pub(crate) fn sorted(&self) -> Vec<(&str, &Setting)> {
-        let mut all: Vec<_> = self
-            .0
-            .iter()
-            .map(|(name, setting)| (name.as_str(), setting))
-            .collect();
-        all.sort_by(|a, b| a.1.place.cmp(&b.1.place));
-        all
+    /// Where `name` is set, or would be.
+    pub(crate) fn place(&self, name: &str) -> Place {
+        let setting = self.get(name);
+        setting.map_or_else(|| Place::file(&self.file), |setting| setting.place.clone())
+    }
+
+    /// All settings, by name.
+    pub(crate) fn sorted(&self) -> impl Iterator<Item = (&str, &Setting)> {
+        let all = self.by_name.iter();
+        all.map(|(name, setting)| (name.as_str(), setting))
     }
 }
 
-/// A file's text, or what to say when it cannot be read.
-pub(crate) fn read_text(file: &Path) -> Result<String, String> {
-    let octets = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+/// A file's text; that it cannot be read is a mistake.
+pub(crate) fn read_text(file: &Path, mistakes: &mut Vec<Mistake>) -> Option<String> {
+    let octets = std::fs::read(file).map_err(|error| {
+        let text = format!("cannot be read: {error}");
+        mistakes.push(Mistake::new(&Place::file(file), text));
+    });
     // A stray Latin-1 letter in a comment is no reason not to start.
-    Ok(String::from_utf8_lossy(&octets).into_owned())
+    Some(String::from_utf8_lossy(&octets.ok()?).into_owned())
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-./".contains(&b);
+    !text.is_empty() && text.bytes().all(is_allowed)
 }
 
 /// Lines with their continuations joined, each with the number of its first line.
@@ -122,61 +122,54 @@ pub(crate) fn logical_lines(text: &str) -> Vec<(u32, String)> {
 /// (postconf(5)) by what `value_of` says. A name that it does not know counts as empty.
 pub(crate) fn expand(
     text: &str,
-    value_of: &dyn Fn(&str) -> Option<String>,
+    value_of: &mut dyn FnMut(&str) -> Option<String>,
 ) -> Result<String, String> {
-    let left = Cell::new(EXPANSION_LIMIT);
+    let left = EXPANSION_LIMIT;
     Expansion { value_of, left }.text(text, 0)
 }
 
 /// The expansion of one value.
 struct Expansion<'a> {
-    value_of: &'a dyn Fn(&str) -> Option<String>,
+    value_of: &'a mut dyn FnMut(&str) -> Option<String>,
     /// Octets that may still be read.
-    left: Cell<usize>,
+    left: usize,
 }
 
 impl Expansion<'_> {
-    fn text(&self, text: &str, depth: usize) -> Result<String, String> {
+    fn text(&mut self, text: &str, depth: usize) -> Result<String, String> {
         if depth > EXPANSION_DEPTH {
             return Err(format!("{text:?} refers to itself"));
         }
         // An empty value costs as well: there may be many of them.
-        let left = self.left.get().checked_sub(text.len() + 1);
-        self.left.set(left.ok_or_else(|| {
+        self.left = self.left.checked_sub(text.len() + 1).ok_or_else(|| {
             format!(
                 "too long when its names are replaced, expected {EXPANSION_LIMIT} octets or less"
             )
-        })?);
+        })?;
         let mut out = String::new();
         let mut rest = text;
         while let Some(dollar) = rest.find('$') {
             out.push_str(&rest[..dollar]);
             let after = &rest[dollar + 1..];
-            match after.chars().next() {
-                Some('$') => {
-                    out.push('$');
-                    rest = &after[1..];
-                }
+            let (replaced, behind) = match after.chars().next() {
+                Some('$') => ("$".to_owned(), &after[1..]),
                 Some(open @ ('{' | '(')) => {
                     let (inside, behind) = bracketed(after, open)?;
-                    out.push_str(&self.braced(inside, depth)?);
-                    rest = behind;
+                    (self.braced(inside, depth)?, behind)
                 }
-                _ => {
-                    let (name, behind) = leading_name(after);
-                    if name.is_empty() {
-                        return Err(format!("$ in {text:?} is not followed by a name"));
-                    }
-                    out.push_str(&self.named(name, depth)?);
-                    rest = behind;
-                }
-            }
+                _ => match leading_name(after) {
+                    ("", _) => return Err(format!("$ in {text:?} is not followed by a name")),
+                    (name, behind) => (self.named(name, depth)?, behind),
+                },
+            };
+            out.push_str(&replaced);
+            rest = behind;
         }
         out.push_str(rest);
         Ok(out)
     }
 
-    fn named(&self, name: &str, depth: usize) -> Result<String, String> {
+    fn named(&mut self, name: &str, depth: usize) -> Result<String, String> {
         match (self.value_of)(name) {
             Some(value) => self.text(&value, depth + 1),
             None => Ok(String::new()),
@@ -184,7 +177,7 @@ impl Expansion<'_> {
     }
 
     /// What stands between `${` and `}`.
-    fn braced(&self, inside: &str, depth: usize) -> Result<String, String> {
+    fn braced(&mut self, inside: &str, depth: usize) -> Result<String, String> {
         let (name, condition) = leading_name(inside.trim());
         if name.is_empty() {
             return Err(format!(
@@ -193,31 +186,23 @@ impl Expansion<'_> {
         }
         let value = self.named(name, depth)?;
         let condition = condition.trim_start();
-        let chosen = match condition.chars().next() {
-            None => return Ok(value),
-            Some('?') => {
-                let (then, behind) = alternative(&condition[1..])?;
-                let otherwise = match behind.strip_prefix(':') {
-                    Some(text) => Some(alternative(text)?),
-                    None if behind.is_empty() => None,
-                    None => {
-                        return Err(format!("${{{inside}}} has {behind:?} where : was expected"));
-                    }
-                };
-                if value.is_empty() {
-                    otherwise.map_or("", |(text, _)| text)
-                } else {
-                    then
-                }
-            }
-            Some(':') if value.is_empty() => alternative(&condition[1..])?.0,
-            Some(':') => "",
-            Some(_) => {
+        if condition.is_empty() {
+            return Ok(value);
+        }
+        let (then, behind) = match condition.strip_prefix('?') {
+            Some(text) => alternative(text)?,
+            None => ("", condition),
+        };
+        let otherwise = match behind.strip_prefix(':') {
+            Some(text) => alternative(text)?.0,
+            None if behind.is_empty() => "",
+            None => {
                 return Err(format!(
-                    "${{{inside}}} is not understood, expected ${{name?text}}"
+                    "${{{inside}}} has {behind:?} where ? or : was expected"
                 ));
             }
         };
+        let chosen = if value.is_empty() { otherwise } else { then };
         self.text(chosen, depth + 1)
     }
 }
@@ -257,26 +242,15 @@ pub(crate) fn bracketed(text: &str, open: char) -> Result<(&str, &str), String> 
 }
 
 /// Splits at blanks and commas, but not inside `{ }` (postconf(5): lists of tables, networks, ...).
-pub(crate) fn words(text: &str) -> Vec<&str> {
-    let mut words = Vec::new();
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
-    let mut start = None;
-    for (at, c) in text.char_indices() {
+    let pieces = text.split(move |c: char| {
         match c {
             '{' => depth += 1,
             '}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        let separates = depth == 0 && (c == ',' || c.is_ascii_whitespace());
-        match start {
-            None if !separates => start = Some(at),
-            Some(from) if separates => {
-                words.push(&text[from..at]);
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    words.extend(start.map(|from| &text[from..]));
-    words
+        depth == 0 && (c == ',' || c.is_ascii_whitespace())
+    });
+    pieces.filter(|word| !word.is_empty())
 }

@@ -22,24 +22,18 @@ are a list of those below. `$name`, `${name?then}` and `${name:else}` are replac
 pub fn text() -> String {
     let mut page = vec![BEGINNING.to_owned()];
     page.extend(HONOURED.iter().map(|row| {
-        let or_empty = |text: &str, filled: String| {
-            if text.is_empty() {
-                String::new()
-            } else {
-                filled
-            }
-        };
-        let default = or_empty(row.default, format!("; `{}`", row.default));
-        let least = if row.least == 0 {
-            String::new()
-        } else {
-            format!(", {} or more", row.least)
-        };
-        let differs = or_empty(row.differs, format!(" *Postfix:* {}.", row.differs));
-        format!(
-            "- `{}` ({}{least}{default}): {}{differs}",
-            row.name, row.kind, row.what
-        )
+        let mut kind = row.kind.to_owned();
+        if row.least > 0 {
+            kind = format!("{kind}, {} or more", row.least);
+        }
+        if !row.default.is_empty() {
+            kind = format!("{kind}; `{}`", row.default);
+        }
+        let mut what = row.what.to_owned();
+        if !row.differs.is_empty() {
+            what = format!("{what} *Postfix:* {}.", row.differs);
+        }
+        format!("- `{}` ({kind}): {what}", row.name)
     }));
     for (list, title) in [
         (NOT_HONOURED, "Not honoured: a warning where one is set"),

@@ -4,23 +4,23 @@
 //! parts of `vmaild` itself or have no counterpart in it; they are passed over quietly. An inet
 //! service with another command is an error: somebody expects a port to be open.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use super::main_cf::{bracketed, logical_lines};
 use super::mistake::{Mistake, Place};
+use super::values::number;
 
 /// One smtpd service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Entry {
     /// The first field as written: `smtp`, `127.0.0.1:2525`.
     pub(crate) name: String,
-    /// The host before the colon, without brackets.
-    pub(crate) host: Option<String>,
-    /// The port.
+    /// What stands before the colon; `None` where inet_interfaces says it.
+    pub(crate) host: Option<IpAddr>,
     pub(crate) port: u16,
     /// `-o name=value`, in order.
     pub(crate) overrides: Vec<(String, String)>,
-    /// Where the service stands.
     pub(crate) place: Place,
 }
 
@@ -57,7 +57,7 @@ fn entry(line: &str, place: &Place) -> Result<Option<Entry>, String> {
             fields.len()
         ));
     };
-    match (kind.as_str(), command.as_str()) {
+    match (*kind, *command) {
         ("inet", "smtpd") => {}
         ("unix" | "unix-dgram" | "fifo" | "pass", _) => return Ok(None),
         ("inet", other) => {
@@ -68,20 +68,30 @@ fn entry(line: &str, place: &Place) -> Result<Option<Entry>, String> {
         (other, _) => return Err(format!("type {other:?}, expected inet, unix, fifo or pass")),
     }
     let (host, port) = match name.rsplit_once(':') {
-        Some((host, port)) => (Some(host.trim_matches(['[', ']']).to_owned()), port),
-        None => (None, name.as_str()),
+        Some((host, port)) => (Some(address(host, name)?), port),
+        None => (None, *name),
     };
     let port = port_number(port).ok_or_else(|| {
         format!("unknown port {port:?}, expected a number, smtp, smtps, submission or submissions")
     })?;
-    let overrides = overrides(rest)?;
     Ok(Some(Entry {
-        name: name.clone(),
+        name: (*name).to_owned(),
         host,
         port,
-        overrides,
+        overrides: overrides(rest)?,
         place: place.clone(),
     }))
+}
+
+fn address(host: &str, service: &str) -> Result<IpAddr, String> {
+    match host.trim_matches(['[', ']']) {
+        "" | "*" => Ok(Ipv4Addr::UNSPECIFIED.into()),
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        "ip6-localhost" => Ok(Ipv6Addr::LOCALHOST.into()),
+        host => host
+            .parse()
+            .map_err(|_| format!("host {host:?} of service {service:?}, expected an address")),
+    }
 }
 
 /// A port by number or by the few names that mail has (services(5)).
@@ -91,56 +101,43 @@ pub(crate) fn port_number(text: &str) -> Option<u16> {
         "smtps" | "submissions" | "urd" => Some(465),
         "submission" | "msa" => Some(587),
         "lmtp" => Some(24),
-        _ => text
-            .parse()
-            .ok()
-            .filter(|_| text.bytes().all(|b| b.is_ascii_digit())),
+        _ => number(text),
     }
 }
 
-fn overrides(mut arguments: &[String]) -> Result<Vec<(String, String)>, String> {
+fn overrides(arguments: &[&str]) -> Result<Vec<(String, String)>, String> {
     let mut found = Vec::new();
-    while let [option, rest @ ..] = arguments {
-        let setting = match (option.as_str(), rest) {
-            ("-v" | "-D", _) => {
-                arguments = rest;
-                continue;
-            }
-            ("-o", [value, rest @ ..]) => {
-                arguments = rest;
-                value.as_str()
-            }
-            (joined, _) if joined.starts_with("-o") && joined.len() > 2 => {
-                arguments = rest;
-                &joined[2..]
-            }
-            (other, _) => return Err(format!("option {other:?}, expected -o name=value")),
+    let mut arguments = arguments.iter();
+    while let Some(option) = arguments.next() {
+        let setting = match option.strip_prefix("-o") {
+            None if ["-v", "-D"].contains(option) => continue,
+            Some("") => arguments.next().copied(),
+            joined => joined,
         };
         let (name, value) = setting
-            .split_once('=')
-            .ok_or_else(|| format!("-o {setting:?}, expected -o name=value"))?;
+            .and_then(|setting| setting.split_once('='))
+            .ok_or_else(|| {
+                let written = setting.unwrap_or(option);
+                format!("option {written:?}, expected -o name=value")
+            })?;
         found.push((name.trim().to_owned(), value.trim().to_owned()));
     }
     Ok(found)
 }
 
 /// Splits at blanks; `{ name = value }` is one argument without its braces (master(5)).
-fn arguments(line: &str) -> Result<Vec<String>, String> {
+fn arguments(line: &str) -> Result<Vec<&str>, String> {
     let mut found = Vec::new();
     let mut rest = line.trim();
     while !rest.is_empty() {
-        let argument;
-        (argument, rest) = if rest.starts_with('{') {
-            let (inside, behind) = bracketed(rest, '{')?;
-            (inside.trim(), behind)
+        let (argument, behind) = if rest.starts_with('{') {
+            bracketed(rest, '{')?
         } else {
-            rest.split_at(
-                rest.find(|c: char| c.is_ascii_whitespace())
-                    .unwrap_or(rest.len()),
-            )
+            let blank = rest.find(|c: char| c.is_ascii_whitespace());
+            rest.split_at(blank.unwrap_or(rest.len()))
         };
-        found.push(argument.to_owned());
-        rest = rest.trim_start();
+        found.push(argument.trim());
+        rest = behind.trim_start();
     }
     Ok(found)
 }
@@ -150,13 +147,10 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    fn one(text: &str) -> Result<Entry, String> {
+    fn one(text: &str) -> Result<Entry, Vec<Mistake>> {
         let mut mistakes = Vec::new();
-        let mut entries = parse(Path::new("master.cf"), text, &mut mistakes);
-        match mistakes.first() {
-            Some(mistake) => Err(mistake.to_string()),
-            None => Ok(entries.remove(0)),
-        }
+        let entry = parse(Path::new("master.cf"), text, &mut mistakes).pop();
+        entry.filter(|_| mistakes.is_empty()).ok_or(mistakes)
     }
 
     #[rstest]
@@ -170,7 +164,8 @@ mod tests {
         #[case] port: u16,
     ) {
         let entry = one(line).unwrap();
-        assert_eq!((entry.host.as_deref(), entry.port), (host, port));
+        let host = host.map(|host| host.parse().unwrap());
+        assert_eq!((entry.host, entry.port), (host, port));
     }
 
     #[rstest]

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// A line of a file of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    file: Arc<PathBuf>,
+    file: PathBuf,
     /// From 1; 0 is the file as a whole.
     line: u32,
 }
@@ -15,7 +14,7 @@ pub struct Place {
 impl Place {
     pub(crate) fn new(file: &Path, line: u32) -> Self {
         Self {
-            file: Arc::new(file.to_owned()),
+            file: file.to_owned(),
             line,
         }
     }

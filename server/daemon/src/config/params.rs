@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::main_cf::Settings;
 use super::mistake::Mistake;
-use super::scope::Reader;
+use super::reader::Reader;
 use super::values::{self, Value};
 use crate::policy::restrictions::Restriction;
 use crate::tables::Maps;
@@ -50,17 +50,11 @@ impl Interfaces {
             // [::] takes IPv4 as well; the listener falls back where there is no IPv6.
             Self::All if protocols.ipv6 => vec![Ipv6Addr::UNSPECIFIED.into()],
             Self::All => vec![Ipv4Addr::UNSPECIFIED.into()],
-            Self::These(list) => list
-                .iter()
-                .copied()
-                .filter(|ip| {
-                    if ip.is_ipv4() {
-                        protocols.ipv4
-                    } else {
-                        protocols.ipv6
-                    }
-                })
-                .collect(),
+            Self::These(list) => {
+                let Protocols { ipv4, ipv6 } = protocols;
+                let is_spoken = |ip: &&IpAddr| (ipv4 && ip.is_ipv4()) || (ipv6 && ip.is_ipv6());
+                list.iter().filter(is_spoken).copied().collect()
+            }
         }
     }
 }
@@ -79,20 +73,17 @@ pub enum TlsLevel {
 }
 
 /// One parameter that is honoured.
-#[derive(Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// Postfix's name, or one that begins with `vmaild_`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Before expansion.
-    pub default: &'static str,
-    /// What is accepted.
-    pub kind: &'static str,
+    pub(crate) default: &'static str,
+    pub(crate) kind: &'static str,
     /// The least number or seconds.
-    pub least: u64,
-    /// What it does.
-    pub what: &'static str,
+    pub(crate) least: u64,
+    pub(crate) what: &'static str,
     /// What Postfix does otherwise; empty where nothing.
-    pub differs: &'static str,
+    pub(crate) differs: &'static str,
 }
 
 macro_rules! parameters {
@@ -113,9 +104,8 @@ macro_rules! parameters {
         }),*];
 
         impl Params {
-            pub(super) fn read(reader: &mut Reader<'_, '_>) -> Option<Self> {
-                let mut rows = HONOURED.iter();
-                $(let $name = reader.value::<$kind>(rows.next()?);)*
+            pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+                $(let $name = reader.value::<$kind>(stringify!($name));)*
                 Some(Self { $($name: $name?),* })
             }
         }
@@ -286,27 +276,29 @@ pub(crate) fn row(name: &str) -> Option<&'static Row> {
     HONOURED.iter().find(|row| row.name == name)
 }
 
-/// Warns of everything set in `settings` that does nothing.
-pub(super) fn report_unhonoured(settings: &Settings, warnings: &mut Vec<Mistake>) {
-    let all = settings.sorted();
-    for (name, setting) in &all {
-        if row(name).is_some() {
-            continue;
-        }
+/// A warning of everything set in `settings` that does nothing.
+pub(super) fn unhonoured(settings: &Settings) -> impl Iterator<Item = Mistake> {
+    let unknown = settings.sorted().filter(|(name, _)| row(name).is_none());
+    unknown.filter_map(|(name, setting)| {
         let why =
-            |list| others(list).find(|(names, _)| names.split(' ').any(|other| other == *name));
+            |list| others(list).find(|(names, _)| names.split(' ').any(|other| other == name));
         let text = match why(NOT_HONOURED) {
-            Some(_) if setting.text.is_empty() => continue,
+            Some(_) if setting.text.is_empty() => return None,
             Some((_, why)) => format!("{name} is not honoured: {why}"),
-            None if why(IRRELEVANT).is_some() => continue,
+            None if why(IRRELEVANT).is_some() => return None,
             // An administrator's own name is there for others to refer to.
-            None if all.iter().any(|(_, other)| refers_to(&other.text, name)) => continue,
+            None if settings
+                .sorted()
+                .any(|(_, other)| refers_to(&other.text, name)) =>
+            {
+                return None;
+            }
             None => format!(
                 "{name} is not known and does nothing; vmaild --help-parameters lists what is"
             ),
         };
-        warnings.push(Mistake::new(&setting.place, text));
-    }
+        Some(Mistake::new(&setting.place, text))
+    })
 }
 
 fn refers_to(text: &str, name: &str) -> bool {

@@ -5,188 +5,121 @@
 //! password that was changed is changed. For the embedded database pam.d/smtp names
 //! `pam_sqlite3.so` with `database=PATH`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::main_cf::read_text;
+use super::main_cf::{Settings, logical_lines, read_text};
 use super::mistake::{Mistake, Place};
+use super::reader::Reader;
 use crate::tables::mysql::Login;
 use crate::tables::source::Tables;
 use crate::tables::sql::Statement;
 use crate::tables::{Kind, Maps, Table, mysql, sqlite};
 
-/// Reads `conf` and pam.d/smtp: the table of crypt(3) hashes, by the user's full address. What is
-/// wrong is added to `mistakes`.
-pub(super) fn read(
-    folder: &Path,
-    conf: &Path,
-    tables: &mut Tables,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<Maps> {
-    smtpd_conf(conf, mistakes);
-    pam_smtp(&pam_file(folder), tables, mistakes)
-}
-
-/// pam.d/smtp in the configuration's folder, or beside it as in /etc.
-fn pam_file(folder: &Path) -> PathBuf {
-    let inside = folder.join("pam.d/smtp");
-    let beside = folder.parent().map(|parent| parent.join("pam.d/smtp"));
-    match beside {
-        Some(beside) if !inside.exists() => beside,
-        _ => inside,
+/// The table of crypt(3) hashes, by the user's full address, for a service that offers AUTH.
+pub(super) fn read(reader: &mut Reader) -> Option<Maps> {
+    if !reader.value::<bool>("smtpd_sasl_auth_enable")? {
+        return None;
     }
+    let folder: PathBuf = reader.value("cyrus_sasl_config_path")?;
+    let name: String = reader.value("smtpd_sasl_path")?;
+    let conf = folder.join(format!("{name}.conf"));
+    smtpd_conf(&conf, &mut reader.mistakes);
+    let table = pam_smtp(&mut reader.tables, &mut reader.mistakes)?;
+    Some(Maps::new(vec![Arc::new(table)]))
 }
 
 fn smtpd_conf(file: &Path, mistakes: &mut Vec<Mistake>) {
-    let text = match read_text(file) {
-        Ok(text) => text,
-        Err(reason) => return mistakes.push(Mistake::new(&Place::file(file), reason)),
+    let Some(text) = read_text(file, mistakes) else {
+        return;
     };
-    let mut checked_by = None;
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let mut mistake =
-            |text: String| mistakes.push(Mistake::new(&Place::new(file, number), text));
-        let Some((name, value)) = line
-            .split_once(':')
-            .map(|(name, value)| (name.trim(), value.trim()))
-        else {
-            mistake(format!("{line:?}, expected name: value"));
-            continue;
-        };
-        match name {
-            "pwcheck_method" => {
-                checked_by = Some(value);
-                if value != "saslauthd" {
-                    mistake(format!("pwcheck_method: {value}, expected saslauthd"));
-                }
-            }
-            "mech_list" => {
-                let mut mechanisms: Vec<_> = value
-                    .split_whitespace()
-                    .map(str::to_ascii_lowercase)
-                    .collect();
-                mechanisms.sort();
-                if mechanisms != ["login", "plain"] {
-                    mistake(format!("mech_list: {value}, expected plain login"));
-                }
-            }
-            // With pwcheck_method: saslauthd the lines of the auxprop plugins are dead in Cyrus too.
-            _ => {}
-        }
+    // With pwcheck_method: saslauthd the lines of the auxprop plugins are dead in Cyrus too.
+    let conf = Settings::parse(file, &text, ':', mistakes);
+    let value = |name| conf.get(name).map(|setting| setting.text.as_str());
+    let method = value("pwcheck_method").unwrap_or_default();
+    if method != "saslauthd" {
+        let text = format!("pwcheck_method: {method:?}, expected saslauthd");
+        mistakes.push(Mistake::new(&conf.place("pwcheck_method"), text));
     }
-    if checked_by.is_none() {
-        let text = "pwcheck_method is missing, expected pwcheck_method: saslauthd";
-        mistakes.push(Mistake::new(&Place::file(file), text));
+    let list = value("mech_list").unwrap_or("plain login");
+    let lower = list.to_ascii_lowercase();
+    let mut mechanisms: Vec<_> = lower.split_whitespace().collect();
+    mechanisms.sort_unstable();
+    if mechanisms != ["login", "plain"] {
+        let text = format!("mech_list: {list:?}, expected plain login");
+        mistakes.push(Mistake::new(&conf.place("mech_list"), text));
     }
 }
 
-fn pam_smtp(file: &Path, tables: &mut Tables, mistakes: &mut Vec<Mistake>) -> Option<Maps> {
-    let text = match read_text(file) {
-        Ok(text) => text,
-        Err(reason) => {
-            mistakes.push(Mistake::new(&Place::file(file), reason));
-            return None;
-        }
+/// Reads pam.d/smtp in the configuration's folder, or beside it as in /etc.
+fn pam_smtp(tables: &mut Tables, mistakes: &mut Vec<Mistake>) -> Option<Table> {
+    let inside = tables.folder.join("pam.d/smtp");
+    let file = match tables.folder.parent() {
+        Some(parent) if !inside.exists() => parent.join("pam.d/smtp"),
+        _ => inside,
     };
-    let expected = "expected a line: auth required pam_mysql.so user=... passwd=... host=... db=... table=... \
-                    usercolumn=... passwdcolumn=... crypt=1";
-    for (number, line) in super::main_cf::logical_lines(&text.replace("\\\n", " ")) {
-        let place = Place::new(file, number);
-        let fields: Vec<&str> = line.split_whitespace().collect();
+    let text = read_text(&file, mistakes)?.replace("\\\n", " ");
+    let auth = logical_lines(&text).into_iter().find_map(|(number, line)| {
+        let fields: Vec<_> = line.split_whitespace().collect();
         let ["auth", _, module, options @ ..] = fields.as_slice() else {
-            continue;
+            return None;
         };
-        return match Module::new(module, options).and_then(|module| module.table(tables)) {
-            Ok(table) => Some(Maps::new(vec![Arc::new(table)])),
-            Err(text) => {
-                mistakes.push(Mistake::new(&place, format!("{text}; {expected}")));
-                None
-            }
-        };
-    }
-    mistakes.push(Mistake::new(
-        &Place::file(file),
-        format!("no auth line, {expected}"),
-    ));
-    None
+        Some((Place::new(&file, number), table(module, options, tables)))
+    });
+    let (place, table) = auth.unwrap_or_else(|| (Place::file(&file), Err("no auth line".into())));
+    let wrong = table.as_ref().err().map(|text| {
+        format!(
+            "{text}; expected a line: auth required pam_mysql.so user=... passwd=... host=... \
+             db=... table=... usercolumn=... passwdcolumn=... crypt=1"
+        )
+    });
+    mistakes.extend(wrong.map(|text| Mistake::new(&place, text)));
+    table.ok()
 }
 
-struct Module<'a> {
-    name: &'a str,
-    options: Vec<(&'a str, &'a str)>,
-}
-
-impl<'a> Module<'a> {
-    fn new(name: &'a str, options: &[&'a str]) -> Result<Self, String> {
-        let name = name.rsplit('/').next().unwrap_or(name);
-        if !["pam_mysql.so", "pam_sqlite3.so"].contains(&name) {
-            return Err(format!("module {name:?} is not supported"));
-        }
-        let mut pairs = Vec::new();
-        for option in options {
-            let (key, value) = option.split_once('=').unwrap_or((option, ""));
-            match key {
-                "user" | "passwd" | "host" | "db" | "database" | "table" | "usercolumn"
-                | "passwdcolumn" => {
-                    pairs.push((key, value));
-                }
-                "crypt" if value == "1" => pairs.push((key, value)),
-                "crypt" => return Err(format!("crypt={value} is not crypt(3)")),
-                "verbose" | "sqllog" | "logtable" | "debug" => {}
-                other => return Err(format!("option {other:?} is not supported")),
+/// What the line of a PAM module describes.
+fn table(module: &str, options: &[&str], tables: &mut Tables) -> Result<Table, String> {
+    let module = module.rsplit('/').next().unwrap_or(module);
+    if !["pam_mysql.so", "pam_sqlite3.so"].contains(&module) {
+        return Err(format!("module {module:?} is not supported"));
+    }
+    let mut given = HashMap::new();
+    for option in options {
+        let (key, value) = option.split_once('=').unwrap_or((*option, ""));
+        match key {
+            "crypt" if value != "1" => return Err(format!("crypt={value} is not crypt(3)")),
+            "user" | "passwd" | "host" | "db" | "database" | "table" | "usercolumn"
+            | "passwdcolumn" | "crypt" => {
+                given.insert(key, value);
             }
+            "verbose" | "sqllog" | "logtable" | "debug" => {}
+            other => return Err(format!("option {other:?} is not supported")),
         }
-        let module = Self {
-            name,
-            options: pairs,
+    }
+    let option = |name: &str| match given.get(name) {
+        None | Some(&"") => Err(format!("{name}= is missing")),
+        Some(value) => Ok((*value).to_owned()),
+    };
+    option("crypt")?;
+    let (table, user) = (option("table")?, option("usercolumn")?);
+    let password = option("passwdcolumn")?;
+    let query = format!("SELECT {password} FROM {table} WHERE {user} = '%s'");
+    let statement = Statement::compile(&query)?;
+    let kind = if module == "pam_sqlite3.so" {
+        let path = tables.folder.join(option("database")?);
+        Kind::Sqlite(sqlite::Table::new(tables.file(&path), statement))
+    } else {
+        let login = Login {
+            hosts: option("host").unwrap_or_else(|_| "localhost".to_owned()),
+            user: option("user")?,
+            password: option("passwd").unwrap_or_default(),
+            database: option("db")?,
         };
-        module.option("crypt")?;
-        Ok(module)
-    }
-
-    fn option(&self, name: &str) -> Result<String, String> {
-        let found = self
-            .options
-            .iter()
-            .rev()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| (*value).to_owned());
-        found
-            .filter(|value| !value.is_empty())
-            .ok_or_else(|| format!("{name}= is missing"))
-    }
-
-    fn table(&self, tables: &mut Tables) -> Result<Table, String> {
-        let [table, user, password] = [
-            self.option("table")?,
-            self.option("usercolumn")?,
-            self.option("passwdcolumn")?,
-        ];
-        let query = format!("SELECT {password} FROM {table} WHERE {user} = '%s'");
-        let statement = Statement::compile(&query)?;
-        let kind = if self.name == "pam_sqlite3.so" {
-            let path = tables.folder.join(self.option("database")?);
-            Kind::Sqlite(sqlite::Table::new(tables.file(&path), statement))
-        } else {
-            let login = Login {
-                hosts: self
-                    .option("host")
-                    .unwrap_or_else(|_| "localhost".to_owned()),
-                user: self.option("user")?,
-                password: self.option("passwd").unwrap_or_default(),
-                database: self.option("db")?,
-            };
-            let exact = format!("{query} AND CAST(CONVERT({user} USING utf8mb4) AS BINARY) = '%s'");
-            Kind::Mysql(mysql::Table::new(
-                tables.servers(login)?,
-                statement,
-                Some(Statement::compile(&exact)?),
-            ))
-        };
-        Ok(Table::new(format!("pam.d/smtp:{table}"), kind))
-    }
+        let exact = format!("{query} AND CAST(CONVERT({user} USING utf8mb4) AS BINARY) = '%s'");
+        let exact = Statement::compile(&exact)?;
+        let servers = tables.servers(login)?;
+        Kind::Mysql(mysql::Table::new(servers, statement, Some(exact)))
+    };
+    Ok(Table::new(format!("pam.d/smtp:{table}"), kind))
 }

@@ -20,7 +20,7 @@ fn a_setting_goes_on_over_indented_lines_and_the_later_wins(
     #[case] value: &str,
 ) {
     let mut mistakes = Vec::new();
-    let settings = Settings::parse(Path::new("main.cf"), text, &mut mistakes);
+    let settings = Settings::parse(Path::new("main.cf"), text, '=', &mut mistakes);
     assert_eq!(mistakes, []);
     assert_eq!(settings.get("a").unwrap().text, value);
 }
@@ -37,10 +37,8 @@ fn a_setting_goes_on_over_indented_lines_and_the_later_wins(
 #[case("${stress ? {1} : {20}} ${a? { x }: {y}}", "20 x")]
 fn names_are_expanded_as_in_postconf(#[case] text: &str, #[case] expanded: &str) {
     let values = HashMap::from([("a", "1"), ("b", "2"), ("empty", ""), ("via", "[$a]")]);
-    assert_eq!(
-        expand(text, &|name| values.get(name).map(|v| (*v).to_owned())).unwrap(),
-        expanded
-    );
+    let mut value_of = |name: &str| values.get(name).map(|value| (*value).to_owned());
+    assert_eq!(expand(text, &mut value_of).unwrap(), expanded);
 }
 
 #[rstest]
@@ -50,23 +48,8 @@ fn names_are_expanded_as_in_postconf(#[case] text: &str, #[case] expanded: &str)
 #[case("${a?{x} y}")]
 #[case("$loop")]
 fn what_cannot_be_expanded_is_a_mistake(#[case] text: &str) {
-    assert!(expand(text, &|name| (name == "loop").then(|| "$loop".to_owned())).is_err());
-}
-
-#[rstest]
-#[case::that_grow("x")]
-#[case::that_are_empty("")]
-fn names_that_name_each_other_too_often_are_a_mistake_with_its_place(#[case] last: &str) {
-    let levels: Vec<String> = (0..19)
-        .map(|level| format!("l{level} = {}\n", format!("$l{} ", level + 1).repeat(9)))
-        .collect();
-    let main = format!("{}l19 = {last}\nsmtpd_banner = $l0\n", levels.concat());
-    let report = Folder::new(&[("main.cf", &main), ("master.cf", MASTER)])
-        .read()
-        .unwrap_err();
-    let expected = "DIR/main.cf:21: smtpd_banner = too long when its names are replaced, \
-                    expected 65536 octets or less";
-    assert_eq!(report, expected);
+    let mut value_of = |name: &str| (name == "loop").then(|| "$loop".to_owned());
+    assert!(expand(text, &mut value_of).is_err());
 }
 
 #[rstest]
@@ -77,15 +60,16 @@ fn a_list_is_cut_at_blanks_and_commas_outside_of_braces(
     #[case] text: &str,
     #[case] expected: &[&str],
 ) {
-    assert_eq!(words(text), expected);
+    assert_eq!(words(text).collect::<Vec<_>>(), expected);
 }
 
-/// Files of a configuration in a folder of its own.
+/// Files of a configuration in a folder of its own; of master.cf, one is there already.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new(files: &[(&str, &str)]) -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("master.cf", "smtp inet n - y - - smtpd\n");
         for (name, text) in files {
             folder.write(name, text);
         }
@@ -112,8 +96,6 @@ impl Folder {
     }
 }
 
-const MASTER: &str = "smtp inet n - y - - smtpd\n";
-
 #[test]
 fn all_mistakes_are_reported_at_once_with_place_and_what_was_expected() {
     let folder = Folder::new(&[
@@ -126,7 +108,7 @@ fn all_mistakes_are_reported_at_once_with_place_and_what_was_expected() {
              virtual_alias_maps = hash:/etc/postfix/virtual\nvirtual_mailbox_maps = mysql:users.cf\n\
              transport_maps = mysql:missing.cf\nsmtp_tcp_port = 70000\nmyorigin = $myhostname${\n\
              smtpd_sasl_auth_enable = yes\nrelayhost = [a\nrecipient_delimiter = +-\n\
-             virtual_mailbox_base =\ninet_interfaces = eth0\n",
+             virtual_mailbox_base =\ninet_interfaces = eth0\nsmtpd_forbid_bare_newline = perhaps\n",
         ),
         (
             "users.cf",
@@ -146,19 +128,45 @@ fn all_mistakes_are_reported_at_once_with_place_and_what_was_expected() {
 }
 
 #[rstest]
-#[case("smtpd_relay_restrictions =\n")]
+#[case("smtpd_relay_restrictions =", RELAY_HOLE)]
 #[case(
-    "smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = permit_mynetworks, permit_sasl_authenticated\n"
+    "smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = permit_mynetworks, \
+     permit_sasl_authenticated",
+    RELAY_HOLE
 )]
-#[case("smtpd_relay_restrictions = permit, reject_unauth_destination\n")]
-fn a_server_that_would_relay_for_anybody_does_not_start(#[case] main: &str) {
-    let report = Folder::new(&[("main.cf", main), ("master.cf", MASTER)])
-        .read()
-        .unwrap_err();
-    assert!(
-        report.contains("specify at least one working instance of: reject_unauth_destination"),
-        "{report}"
-    );
+#[case(
+    "smtpd_relay_restrictions = permit, reject_unauth_destination",
+    RELAY_HOLE
+)]
+#[case::a_host_named_after_the_domain_that_is_named_after_it(
+    "myhostname = mail.$mydomain",
+    "main.cf:1: myhostname = \"mail.$mydomain\" refers to itself"
+)]
+#[case(
+    "inet_interfaces = ::1\ninet_protocols = ipv4",
+    "master.cf:1: service smtp: listens nowhere, expected an address in inet_interfaces that is of \
+     inet_protocols"
+)]
+#[case::names_that_grow(&names_of_names("x"), TOO_LONG)]
+#[case::names_of_nothing(&names_of_names(""), TOO_LONG)]
+fn a_server_does_not_start_with_such_a_line(#[case] main: &str, #[case] mistake: &str) {
+    let folder = Folder::new(&[("main.cf", main)]);
+    assert_eq!(folder.read().unwrap_err(), format!("DIR/{mistake}"));
+}
+
+const RELAY_HOLE: &str = "main.cf:1: service smtp: anybody could relay; in parameter \
+     smtpd_relay_restrictions or smtpd_recipient_restrictions, specify at least one working \
+     instance of: reject_unauth_destination, defer_unauth_destination or reject";
+
+const TOO_LONG: &str = "main.cf:21: smtpd_banner = too long when its names are replaced, expected \
+     65536 octets or less";
+
+/// Nineteen names, each of which names the next nine times.
+fn names_of_names(last: &str) -> String {
+    let names = |level| format!("$l{level} ").repeat(9);
+    let levels = (0..19).map(|level| format!("l{level} = {}\n", names(level + 1)));
+    let levels: String = levels.collect();
+    format!("{levels}l19 = {last}\nsmtpd_banner = $l0\n")
 }
 
 #[test]
@@ -178,13 +186,8 @@ fn a_service_has_its_own_values_and_its_options_win() {
     let [first, second] = config.services.as_slice() else {
         panic!("two services")
     };
-    assert_eq!(
-        (
-            first.params.smtpd_banner.as_str(),
-            second.params.smtpd_banner.as_str()
-        ),
-        ("main", "own smtps")
-    );
+    let banners = [first, second].map(|service| service.params.smtpd_banner.as_str());
+    assert_eq!(banners, ["main", "own smtps"]);
     assert!(second.params.smtpd_tls_wrappermode && !config.params.smtpd_tls_wrappermode);
     assert_eq!(first.addresses, ["127.0.0.1:2525".parse().unwrap()]);
     assert_eq!(second.addresses, ["[::]:465".parse().unwrap()]);
@@ -197,7 +200,9 @@ fn what_is_not_honoured_is_warned_about_once() {
     let folder = Folder::new(&[
         (
             "main.cf",
-            "biff = no\ncontent_filter = smtp-amavis:[127.0.0.1]:10024\nsmtp_bind_adress = 1\nmilter_default_action = accept\nsmtpd_milters =\nmyorigin = $nowhere$myhostname\n",
+            "biff = no\ncontent_filter = smtp-amavis:[127.0.0.1]:10024\nsmtp_bind_adress = 1\n\
+             milter_default_action = accept\nsmtpd_milters =\nmyorigin = $nowhere$myhostname\n\
+             smtpd_forbid_bare_newline = normalize\nsmtpd_forbid_unauth_pipelining = yes\n",
         ),
         (
             "master.cf",
@@ -207,8 +212,13 @@ fn what_is_not_honoured_is_warned_about_once() {
     insta::assert_snapshot!(folder.lines(&folder.read().unwrap().warnings));
 }
 
-/// The files that the tutorial makes, rendered as for a test.
-fn tutorial() -> Folder {
+const PLACEHOLDERS: &str = "config_directory=DIR queue_directory=DIR/queue \
+     virtual_mailbox_base=DIR/vmail myhostname=server.domain.com mynetworks=127.0.0.2/32 \
+     uid=5000 gid=5000 smtp_tcp_port=25 smtp_listen=127.0.0.1:2525 smtps_listen=127.0.0.1:4465 \
+     mysql_host=127.0.0.1:3306 mysql_username=u mysql_password=p mysql_database=mail";
+
+#[test]
+fn the_tutorials_configuration_is_read_without_a_word() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/postfix");
     let folder = Folder::new(&[]);
     let mut folders = vec![fixtures.clone()];
@@ -220,44 +230,19 @@ fn tutorial() -> Folder {
                 continue;
             }
             let mut text = fs::read_to_string(&path).unwrap();
-            for (word, value) in [
-                ("config_directory", "DIR"),
-                ("queue_directory", "DIR/queue"),
-                ("virtual_mailbox_base", "DIR/vmail"),
-                ("myhostname", "server.domain.com"),
-                ("mynetworks", "127.0.0.2/32"),
-                ("uid", "5000"),
-                ("gid", "5000"),
-                ("smtp_tcp_port", "25"),
-                ("smtp_listen", "127.0.0.1:2525"),
-                ("smtps_listen", "127.0.0.1:4465"),
-                ("mysql_host", "127.0.0.1:3306"),
-                ("mysql_username", "u"),
-                ("mysql_password", "p"),
-                ("mysql_database", "mail"),
-            ] {
+            for pair in PLACEHOLDERS.split_whitespace() {
+                let (word, value) = pair.split_once('=').unwrap();
                 text = text.replace(&format!("{{{word}}}"), value);
             }
-            folder.write(
-                path.strip_prefix(&fixtures).unwrap().to_str().unwrap(),
-                &text,
-            );
+            let name = path.strip_prefix(&fixtures).unwrap();
+            folder.write(name.to_str().unwrap(), &text);
         }
     }
-    folder
-}
-
-#[test]
-fn the_tutorials_configuration_is_read_without_a_word() {
-    let folder = tutorial();
     let config = folder.read().unwrap();
     assert_eq!(folder.lines(&config.warnings), "");
     let params = &config.params;
-    assert!(
-        params.virtual_overquota_bounce
-            && params.virtual_mailbox_extended
-            && params.virtual_create_maildirsize
-    );
+    assert!(params.virtual_overquota_bounce && params.virtual_mailbox_extended);
+    assert!(params.virtual_create_maildirsize);
     assert_eq!(params.virtual_uid_maps.fixed(), Some("5000"));
     let [plain, tls] = config.services.as_slice() else {
         panic!("two services")
@@ -281,66 +266,15 @@ fn debians_main_cf_is_read_without_a_word() {
              myhostname = server.domain.com\nalias_maps = hash:/etc/aliases\nalias_database = hash:/etc/aliases\n\
              mydestination = $myhostname, localhost.localdomain, localhost\nrelayhost =\n\
              mynetworks = 127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128\nmailbox_size_limit = 0\n\
-             recipient_delimiter = +\ninet_interfaces = all\ninet_protocols = all\n",
+             recipient_delimiter = +\ninet_interfaces = all\ninet_protocols = all\n\
+             smtpd_forbid_bare_newline = reject\nsmtpd_forbid_unauth_pipelining = no\n",
         ),
         ("mailname", "server.domain.com\n"),
-        ("master.cf", MASTER),
     ]);
     let config = folder.read().unwrap();
     assert_eq!(folder.lines(&config.warnings), "");
     assert_eq!(config.params.myorigin, "server.domain.com");
     assert_eq!(config.params.recipient_delimiter, Some('+'));
-}
-
-#[test]
-fn a_host_named_after_the_domain_that_is_named_after_it_is_a_mistake() {
-    let folder = Folder::new(&[
-        ("main.cf", "myhostname = mail.$mydomain\n"),
-        ("master.cf", MASTER),
-    ]);
-    let mistake = "DIR/main.cf:1: myhostname = \"mail.$mydomain\" refers to itself";
-    assert_eq!(folder.read().unwrap_err(), mistake);
-}
-
-#[test]
-fn a_service_that_would_listen_nowhere_is_a_mistake() {
-    let main = "inet_interfaces = ::1\ninet_protocols = ipv4\n";
-    let folder = Folder::new(&[("main.cf", main), ("master.cf", MASTER)]);
-    let mistake = "DIR/master.cf:1: service smtp: listens nowhere, expected an address in inet_interfaces that is of \
-                   inet_protocols";
-    assert_eq!(folder.read().unwrap_err(), mistake);
-}
-
-#[rstest]
-#[case(
-    "smtpd_forbid_bare_newline = reject\nsmtpd_forbid_unauth_pipelining = no\n",
-    ""
-)]
-#[case(
-    "smtpd_forbid_bare_newline = normalize\n",
-    "DIR/main.cf:1: smtpd_forbid_bare_newline = normalize is not honoured: it is always reject"
-)]
-#[case(
-    "smtpd_forbid_unauth_pipelining = yes\n",
-    "DIR/main.cf:1: smtpd_forbid_unauth_pipelining = yes is not honoured: it is always no"
-)]
-fn what_is_always_so_may_be_said_and_its_contrary_is_warned_about(
-    #[case] main: &str,
-    #[case] warned: &str,
-) {
-    let folder = Folder::new(&[("main.cf", main), ("master.cf", MASTER)]);
-    assert_eq!(folder.lines(&folder.read().unwrap().warnings), warned);
-}
-
-#[test]
-fn a_kind_of_newline_that_postfix_does_not_know_is_a_mistake() {
-    let main = "smtpd_forbid_bare_newline = perhaps\n";
-    let folder = Folder::new(&[("main.cf", main), ("master.cf", MASTER)]);
-    let report = folder.read().unwrap_err();
-    assert!(
-        report.ends_with("expected reject, or yes, normalize, note or no"),
-        "{report}"
-    );
 }
 
 #[test]

@@ -2,11 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+use vmaild_protocol::address::is_domain;
 
 use super::main_cf::words;
 use super::params::{Interfaces, Network, Protocols, Row, TlsLevel};
-use super::scope::Reader;
+use super::reader::Reader;
+use crate::policy::resolve::next_hop;
 use crate::policy::restrictions::Restriction;
 use crate::tables::Maps;
 use crate::tables::source::open_list;
@@ -17,44 +21,36 @@ pub(crate) trait Value: Sized {
     const KIND: &str;
 
     /// Parses an expanded, trimmed value. The error continues `name = `.
-    fn parse(text: &str, row: &Row, reader: &mut Reader<'_, '_>) -> Result<Self, String>;
-
-    /// A number to compare with the row's least value.
-    fn magnitude(&self) -> Option<u64> {
-        None
-    }
+    fn parse(text: &str, row: &Row, reader: &mut Reader) -> Result<Self, String>;
 }
 
 impl Value for String {
     const KIND: &str = "text";
 
-    fn parse(text: &str, row: &Row, reader: &mut Reader<'_, '_>) -> Result<Self, String> {
+    fn parse(text: &str, row: &Row, reader: &mut Reader) -> Result<Self, String> {
         match (row.name, text) {
             // postconf(5) myorigin: on Debian it is written in a file.
             ("myorigin", file) if file.starts_with('/') => {
-                super::first_line(&reader.scope.folder.join(file))
+                let text =
+                    std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+                Ok(text.lines().next().unwrap_or_default().trim().to_owned())
             }
-            ("myhostname" | "myorigin", name) if !vmaild_protocol::address::is_domain(name) => {
+            ("myhostname" | "myorigin", name) if !is_domain(name) => {
                 Err(format!("{name:?}, expected a domain name"))
             }
-            ("smtpd_forbid_bare_newline", "reject") => Ok(text.to_owned()),
             ("smtpd_forbid_bare_newline", "yes" | "normalize" | "note" | "no") => {
                 reader.always(row, text);
                 Ok(row.default.to_owned())
             }
-            ("smtpd_forbid_bare_newline", other) => Err(format!(
+            ("smtpd_forbid_bare_newline", other) if other != "reject" => Err(format!(
                 "{other:?}, expected reject, or yes, normalize, note or no"
             )),
             ("smtpd_sasl_type", other) if other != "cyrus" => {
                 Err(format!("{other:?}, expected cyrus"))
             }
-            ("relayhost", hop)
-                if !hop.is_empty() && crate::policy::resolve::next_hop(hop).is_none() =>
-            {
-                Err(format!(
-                    "{hop:?}, expected host, host:port, [host] or [host]:port"
-                ))
-            }
+            ("relayhost", hop) if !hop.is_empty() && next_hop(hop).is_none() => Err(format!(
+                "{hop:?}, expected host, host:port, [host] or [host]:port"
+            )),
             _ => Ok(text.to_owned()),
         }
     }
@@ -63,20 +59,35 @@ impl Value for String {
 impl Value for bool {
     const KIND: &str = "yes or no";
 
-    fn parse(text: &str, row: &Row, reader: &mut Reader<'_, '_>) -> Result<Self, String> {
+    fn parse(text: &str, row: &Row, reader: &mut Reader) -> Result<Self, String> {
         let value = match text.to_ascii_lowercase().as_str() {
             "yes" => true,
             "no" => false,
             _ => return Err(format!("{text:?}, expected yes or no")),
         };
-        if row.name == "smtpd_delay_reject" && !value {
-            return Err("no is not supported, expected yes".to_owned());
+        match (row.name, value) {
+            ("smtpd_delay_reject", false) => Err("no is not supported, expected yes".to_owned()),
+            ("smtpd_forbid_unauth_pipelining", true) => {
+                reader.always(row, text);
+                Ok(false)
+            }
+            _ => Ok(value),
         }
-        if row.name == "smtpd_forbid_unauth_pipelining" && value {
-            reader.always(row, text);
-            return Ok(false);
+    }
+}
+
+/// A number of digits alone: `parse` takes a plus as well.
+pub(super) fn number<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|_| !text.starts_with('+'))
+}
+
+/// `value`, which `text` stands for, where it is not less than the row's least.
+fn at_least<T: TryInto<u64> + Copy>(row: &Row, text: &str, value: T) -> Result<T, String> {
+    match value.try_into() {
+        Ok(number) if number < row.least => {
+            Err(format!("{text:?}, expected {} or more", row.least))
         }
-        Ok(value)
+        _ => Ok(value),
     }
 }
 
@@ -85,13 +96,9 @@ macro_rules! numbers {
         impl Value for $kind {
             const KIND: &str = $name;
 
-            fn parse(text: &str, _: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
-                let digits = text.bytes().all(|b| b.is_ascii_digit());
-                text.parse().ok().filter(|_| digits).ok_or_else(|| format!("{text:?}, expected a number up to {}", Self::MAX))
-            }
-
-            fn magnitude(&self) -> Option<u64> {
-                u64::try_from(*self).ok()
+            fn parse(text: &str, row: &Row, _: &mut Reader) -> Result<Self, String> {
+                let expected = || format!("{text:?}, expected a number up to {}", Self::MAX);
+                at_least(row, text, number(text).ok_or_else(expected)?)
             }
         }
     )*};
@@ -101,7 +108,7 @@ numbers!(u64: "bytes", usize: "number", u32: "number");
 impl Value for u16 {
     const KIND: &str = "port";
 
-    fn parse(text: &str, _: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
+    fn parse(text: &str, _: &Row, _: &mut Reader) -> Result<Self, String> {
         super::port_number(text).ok_or_else(|| {
             format!("{text:?}, expected a port: a number up to 65535 or smtp, submission, ...")
         })
@@ -111,28 +118,24 @@ impl Value for u16 {
 impl Value for Duration {
     const KIND: &str = "time";
 
-    fn parse(text: &str, row: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
-        let unit_at_default = row
-            .default
-            .chars()
-            .last()
-            .filter(char::is_ascii_alphabetic)
-            .unwrap_or('s');
-        time(text, unit_at_default)
-            .ok_or_else(|| format!("{text:?}, expected a time such as 30s, 5m, 4h, 5d or 1w (without unit: {unit_at_default})"))
-    }
-
-    fn magnitude(&self) -> Option<u64> {
-        Some(self.as_secs())
+    fn parse(text: &str, row: &Row, _: &mut Reader) -> Result<Self, String> {
+        let unit = row.default.chars().last().unwrap_or('s');
+        let seconds = time(text, unit).ok_or_else(|| {
+            format!(
+                "{text:?}, expected a time such as 30s, 5m, 4h, 5d or 1w (without unit: {unit})"
+            )
+        })?;
+        at_least(row, text, seconds).map(Self::from_secs)
     }
 }
 
-fn time(text: &str, default_unit: char) -> Option<Duration> {
-    let last = text.chars().last()?;
-    let (digits, unit) = if last.is_ascii_alphabetic() {
-        (&text[..text.len() - 1], last)
-    } else {
-        (text, default_unit)
+/// A number of seconds, or of `default_unit`, or with a unit of its own.
+fn time(text: &str, default_unit: char) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.len() - digits.len() {
+        0 => default_unit,
+        1 => text.chars().last()?,
+        _ => return None,
     };
     let seconds = match unit.to_ascii_lowercase() {
         's' => 1,
@@ -142,24 +145,20 @@ fn time(text: &str, default_unit: char) -> Option<Duration> {
         'w' => 604_800,
         _ => return None,
     };
-    let count: u64 = digits
-        .parse()
-        .ok()
-        .filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    let seconds = number::<u64>(digits)?.checked_mul(seconds)?;
     // A hundred years are enough for any queue.
-    Some(Duration::from_secs(count.checked_mul(seconds)?))
-        .filter(|time| time.as_secs() < 3_200_000_000)
+    Some(seconds).filter(|&seconds| seconds < 3_200_000_000)
 }
 
 impl Value for PathBuf {
     const KIND: &str = "path";
 
-    fn parse(text: &str, row: &Row, reader: &mut Reader<'_, '_>) -> Result<Self, String> {
+    fn parse(text: &str, row: &Row, reader: &mut Reader) -> Result<Self, String> {
         // An empty path is "none"; a relative one is relative to the configuration.
         match text {
             "" if row.default.is_empty() || row.default.starts_with('$') => Ok(Self::new()),
             "" => Err("\"\", expected a path".to_owned()),
-            path => Ok(reader.scope.folder.join(path)),
+            path => Ok(reader.tables.folder.join(path)),
         }
     }
 }
@@ -167,7 +166,7 @@ impl Value for PathBuf {
 impl Value for Option<char> {
     const KIND: &str = "character";
 
-    fn parse(text: &str, _: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
+    fn parse(text: &str, _: &Row, _: &mut Reader) -> Result<Self, String> {
         let mut chars = text.chars();
         match (chars.next(), chars.next()) {
             (first, None) if first != Some('@') => Ok(first),
@@ -181,10 +180,10 @@ impl Value for Option<char> {
 impl Value for Maps {
     const KIND: &str = "tables";
 
-    fn parse(text: &str, row: &Row, reader: &mut Reader<'_, '_>) -> Result<Self, String> {
+    fn parse(text: &str, row: &Row, reader: &mut Reader) -> Result<Self, String> {
         let names = !row.name.ends_with("_maps");
         let before = reader.mistakes.len();
-        let tables = open_list(text, names, reader.tables, reader.mistakes)?;
+        let tables = open_list(text, names, &mut reader.tables, &mut reader.mistakes)?;
         if reader.mistakes.len() > before {
             return Err(format!(
                 "{text} cannot be used because of the mistakes in its files"
@@ -197,8 +196,8 @@ impl Value for Maps {
 impl Value for Vec<Network> {
     const KIND: &str = "networks";
 
-    fn parse(text: &str, _: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
-        words(text).into_iter().map(network).collect()
+    fn parse(text: &str, _: &Row, _: &mut Reader) -> Result<Self, String> {
+        words(text).map(network).collect()
     }
 }
 
@@ -210,19 +209,11 @@ fn network(text: &str) -> Result<Network, String> {
         Some((host, bits)) => (host, Some(bits)),
         None => (text, None),
     };
-    let ip: IpAddr = host
-        .trim_matches(['[', ']'])
-        .parse()
-        .map_err(|_| expected())?;
-    let width: u8 = if ip.is_ipv4() { 32 } else { 128 };
-    let bits = match bits {
-        None => width,
-        Some(bits) => bits
-            .parse()
-            .ok()
-            .filter(|bits| *bits <= width)
-            .ok_or_else(expected)?,
-    };
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let ip = ip.map_err(|_| expected())?;
+    let width = if ip.is_ipv4() { 32 } else { 128 };
+    let bits = bits.map_or(Some(width), number);
+    let bits = bits.filter(|bits| *bits <= width).ok_or_else(expected)?;
     if masked(ip, bits) != ip {
         return Err(format!(
             "{text:?} has bits set after the first {bits}, expected {}/{bits}",
@@ -254,15 +245,15 @@ pub(crate) fn within(network: &Network, ip: IpAddr) -> bool {
 impl Value for Vec<Restriction> {
     const KIND: &str = "restrictions";
 
-    fn parse(text: &str, _: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
-        words(text).into_iter().map(str::parse).collect()
+    fn parse(text: &str, _: &Row, _: &mut Reader) -> Result<Self, String> {
+        words(text).map(str::parse).collect()
     }
 }
 
 impl Value for Interfaces {
     const KIND: &str = "addresses";
 
-    fn parse(text: &str, _: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
+    fn parse(text: &str, _: &Row, _: &mut Reader) -> Result<Self, String> {
         match text {
             "all" => Ok(Self::All),
             "loopback-only" => Ok(Self::These(vec![
@@ -270,18 +261,15 @@ impl Value for Interfaces {
                 Ipv6Addr::LOCALHOST.into(),
             ])),
             list => {
-                let mut addresses = Vec::new();
-                for word in words(list) {
-                    let address = match word.trim_matches(['[', ']']) {
-                        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
-                        other => other.parse(),
-                    };
-                    addresses.push(address.map_err(|_| {
-                        format!("{word:?}, expected all, loopback-only or addresses")
-                    })?);
-                }
+                let expected =
+                    |word: &str| format!("{word:?}, expected all, loopback-only or addresses");
+                let address = |word: &str| match word.trim_matches(['[', ']']) {
+                    "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+                    other => other.parse().map_err(|_| expected(word)),
+                };
+                let addresses = words(list).map(address).collect::<Result<Vec<_>, _>>()?;
                 if addresses.is_empty() {
-                    return Err("\"\", expected all, loopback-only or addresses".to_owned());
+                    return Err(expected(""));
                 }
                 Ok(Self::These(addresses))
             }
@@ -292,16 +280,13 @@ impl Value for Interfaces {
 impl Value for Protocols {
     const KIND: &str = "protocols";
 
-    fn parse(text: &str, _: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
-        let list = words(text);
-        let has = |name: &str| list.contains(&name) || list.contains(&"all");
-        if list.is_empty()
-            || list
-                .iter()
-                .any(|word| !["all", "ipv4", "ipv6"].contains(word))
-        {
+    fn parse(text: &str, _: &Row, _: &mut Reader) -> Result<Self, String> {
+        let list: Vec<_> = words(text).collect();
+        let is_known = |word: &&str| ["all", "ipv4", "ipv6"].contains(word);
+        if list.is_empty() || !list.iter().all(is_known) {
             return Err(format!("{text:?}, expected all, ipv4 or ipv6"));
         }
+        let has = |name| list.contains(&name) || list.contains(&"all");
         Ok(Self {
             ipv4: has("ipv4"),
             ipv6: has("ipv6"),
@@ -312,7 +297,7 @@ impl Value for Protocols {
 impl Value for TlsLevel {
     const KIND: &str = "none, may or encrypt";
 
-    fn parse(text: &str, _: &Row, _: &mut Reader<'_, '_>) -> Result<Self, String> {
+    fn parse(text: &str, _: &Row, _: &mut Reader) -> Result<Self, String> {
         match text {
             "" => Ok(Self::Unset),
             "none" => Ok(Self::None),
@@ -345,7 +330,7 @@ mod tests {
         #[case] unit: char,
         #[case] seconds: Option<u64>,
     ) {
-        assert_eq!(time(text, unit), seconds.map(Duration::from_secs));
+        assert_eq!(time(text, unit), seconds);
     }
 
     #[rstest]

@@ -13,27 +13,26 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
-use super::quota::{self, NoLimit};
-use super::{Parcel, Verdict};
+use super::{Parcel, Verdict, locked, quota, words};
+use crate::config::Params;
 use crate::durable;
 use crate::log;
 use crate::queue::Content;
-use crate::queue::file::now;
+use crate::queue::file::{self, now};
 
 /// Delivers into Maildirs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Maildirs {
-    host: String,
     /// One lock a mailbox, so that parallel deliveries cannot pass its limit together.
     locks: Mutex<HashMap<PathBuf, Weak<Mutex<()>>>>,
 }
@@ -41,110 +40,90 @@ pub(crate) struct Maildirs {
 /// Numbers the files of this process in `tmp/`.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-impl Maildirs {
-    pub(crate) fn new() -> Self {
-        // Dovecot's way with names that could not stand in a file's name.
-        let host = log::nodename().replace('/', "\\057").replace(':', "\\072");
-        Self {
-            host,
-            locks: Mutex::default(),
-        }
-    }
+/// The machine in names of files; Dovecot's way with what could not stand there.
+static HOST: LazyLock<String> =
+    LazyLock::new(|| log::nodename().replace('/', "\\057").replace(':', "\\072"));
 
-    /// Delivers to the mailbox that the table has at `value`.
-    pub(crate) async fn deliver(&self, parcel: &Parcel, index: usize, value: &str) -> Verdict {
-        match self.try_deliver(parcel, index, value).await {
-            Ok(verdict) | Err(verdict) => verdict,
-        }
+impl Maildirs {
+    /// Delivers to the mailbox that the table has at `value`; the first of its recipients is named.
+    pub(crate) async fn deliver(
+        &self,
+        parcel: &Parcel,
+        recipients: &[usize],
+        value: &str,
+    ) -> Verdict {
+        let delivered = self.try_deliver(parcel, recipients, value).await;
+        let sent = || Verdict::sent("virtual", "delivered to maildir");
+        delivered.err().unwrap_or_else(sent)
     }
 
     async fn try_deliver(
         &self,
         parcel: &Parcel,
-        index: usize,
+        recipients: &[usize],
         value: &str,
-    ) -> Result<Verdict, Verdict> {
-        let params = parcel.params.as_ref();
-        let Some(recipient) = parcel.record.recipients.get(index) else {
+    ) -> Result<(), Verdict> {
+        let (record, params) = (&parcel.record, &parcel.params);
+        let first = recipients.first();
+        let Some(recipient) = first.and_then(|&first| record.recipients.get(first)) else {
             return Err(Verdict::put_off("4.3.0", "virtual", "no such recipient"));
         };
         let path = below(&params.virtual_mailbox_base, value).map_err(|unsafe_path| {
-            let id = &parcel.record.id;
-            let mailbox = &recipient.mailbox;
+            let (id, mailbox) = (&record.id, &recipient.mailbox);
             log!(
                 "virtual",
                 "{id}: warning: mailbox path {value:?} of {mailbox}: {unsafe_path}"
             );
+            let text = "mail system configuration error";
             match unsafe_path {
-                UnsafePath::NotAMaildir => {
-                    Verdict::put_off("4.3.5", "virtual", "mail system configuration error")
-                }
-                _ => Verdict::failed("5.3.5", "virtual", "mail system configuration error"),
+                UnsafePath::NotAMaildir => Verdict::put_off("4.3.5", "virtual", text),
+                _ => Verdict::failed("5.3.5", "virtual", text),
             }
         })?;
-        let limit =
-            quota::limit(params, &recipient.mailbox)
-                .await
-                .map_err(|error| match error {
-                    NoLimit::Failed(failed) => Verdict::lookup("virtual", &failed),
-                    error @ NoLimit::NotANumber(..) => {
-                        log!("virtual", "warning: {error}");
-                        Verdict::put_off("4.3.5", "virtual", "mail system configuration error")
-                    }
-                })?;
+        let limit = quota::limit(params, &recipient.mailbox).await?;
         let head = format!(
             "Return-Path: {}\nX-Original-To: {}\nDelivered-To: {}\n",
-            parcel.record.sender, recipient.original, recipient.mailbox
+            record.sender, recipient.original, recipient.mailbox
         );
-        let (base, content) = (params.virtual_mailbox_base.clone(), parcel.content.clone());
-        let (lock, host) = (self.lock(&path), self.host.clone());
-        let (keep, named) = (
-            params.virtual_create_maildirsize,
-            params.virtual_mailbox_extended,
-        );
+        let (parcel, lock) = (parcel.clone(), self.lock(&path));
         // Waits for the disk twice, on one thread, beside others that do: where the file system has
         // a journal, it commits them together.
-        let (size, fits) = blocking(move || {
-            let draft = Draft::write(&base, &path, head, &content)?;
+        let work = spawn_blocking(move || {
+            let params = &parcel.params;
+            let draft = Draft::write(params, &path, &head, &parcel.content)?;
             let size = draft.size;
-            let flushed = durable::flush(&draft.file);
-            flushed.map_err(|error| refused("flush", &draft.path, &error))?;
-            let turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            durable::flush(&draft.file).map_err(refused("flush", &draft.path))?;
+            let turn = locked(&lock);
             if let Some(limit) = limit {
-                let failed = |error| refused("count", &path, &error);
-                let fits = quota::fits(&path, limit, size, keep).map_err(failed)?;
-                if !fits {
-                    return Ok((size, false));
+                let keep = params.virtual_create_maildirsize;
+                let fits = quota::fits(&path, limit, size, keep);
+                if !fits.map_err(refused("count", &path))? {
+                    let message = &params.virtual_maildir_limit_message;
+                    let text = format!("maildir delivery failed: {message}");
+                    // Alone too large: waiting will not help.
+                    let never = params.virtual_overquota_bounce || size > limit;
+                    return Err(if never {
+                        Verdict::failed("5.2.2", "virtual", text)
+                    } else {
+                        Verdict::put_off("4.2.2", "virtual", text)
+                    });
                 }
             }
-            let folder = draft.finish(&path, &host, named)?;
+            let folder = draft.finish(&path, params.virtual_mailbox_extended)?;
             quota::add(&path, size);
             drop(turn);
             // It is in `new`: should this fail, a second copy is the lesser evil.
-            let flushed = durable::flush(&folder);
-            flushed.map_err(|error| refused("flush", Path::new("new"), &error))?;
-            Ok((size, true))
+            durable::flush(&folder).map_err(refused("flush", Path::new("new")))
+        });
+        work.await.unwrap_or_else(|error| {
+            let text = format!("delivery ended early: {error}");
+            Err(Verdict::put_off("4.3.0", "virtual", text))
         })
-        .await?;
-        if !fits {
-            let text = format!(
-                "maildir delivery failed: {}",
-                params.virtual_maildir_limit_message
-            );
-            // Alone too large: waiting will not help.
-            let never = params.virtual_overquota_bounce || limit.is_some_and(|limit| size > limit);
-            return Ok(if never {
-                Verdict::failed("5.2.2", "virtual", text)
-            } else {
-                Verdict::put_off("4.2.2", "virtual", text)
-            });
-        }
-        Ok(Verdict::sent("virtual", "delivered to maildir"))
     }
 
     /// The lock of the mailbox at `path`.
     fn lock(&self, path: &Path) -> Arc<Mutex<()>> {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = locked(&self.locks);
         if let Some(lock) = locks.get(path).and_then(Weak::upgrade) {
             return lock;
         }
@@ -155,45 +134,26 @@ impl Maildirs {
     }
 }
 
-/// Runs file work off the threads that serve connections.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Verdict> + Send + 'static,
-) -> Result<T, Verdict> {
-    spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Verdict::put_off(
-            "4.3.0",
-            "virtual",
-            format!("delivery ended early: {error}"),
-        ))
-    })
-}
-
 /// The file system refused: put off, with the words of Postfix.
-fn refused(what: &str, path: &Path, error: &io::Error) -> Verdict {
-    let status = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "4.3.0",
-        _ => "4.2.0",
-    };
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let path = path.display();
-    Verdict::put_off(
-        status,
-        "virtual",
-        format!("maildir delivery failed: {what} maildir file {path}: {text}"),
-    )
+fn refused(what: &str, path: &Path) -> impl Fn(io::Error) -> Verdict + Copy {
+    move |error| {
+        let status = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "4.3.0",
+            _ => "4.2.0",
+        };
+        let (path, error) = (path.display(), words(&error));
+        let text = format!("maildir delivery failed: {what} maildir file {path}: {error}");
+        Verdict::put_off(status, "virtual", text)
+    }
 }
 
 /// Why a path from a table is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnsafePath {
-    /// `/etc`.
     #[error("it is absolute")]
     Absolute,
-    /// `a/../b`, `a//b`, `./a`, nothing at all.
     #[error("it has an empty component, \".\" or \"..\"")]
     Component,
-    /// A NUL cannot be in a name.
     #[error("it has a NUL")]
     Nul,
     /// Without a slash at its end it would be an mbox file, which vmaild does not write.
@@ -210,10 +170,8 @@ pub(crate) fn below(base: &Path, value: &str) -> Result<PathBuf, UnsafePath> {
         return Err(UnsafePath::Absolute);
     }
     let path = value.strip_suffix('/').unwrap_or(value);
-    if path
-        .split('/')
-        .any(|component| matches!(component, "" | "." | ".."))
-    {
+    let mut parts = path.split('/');
+    if parts.any(|part| matches!(part, "" | "." | "..")) {
         return Err(UnsafePath::Component);
     }
     if !value.ends_with('/') {
@@ -241,72 +199,54 @@ impl Drop for Draft {
 impl Draft {
     /// Writes a message into the mailbox's `tmp/`; makes the mailbox where it is missing.
     fn write(
-        base: &Path,
+        params: &Params,
         maildir: &Path,
-        head: String,
+        head: &str,
         content: &Content,
     ) -> Result<Self, Verdict> {
-        let now = now();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}.P{}Q{number}", now.as_secs(), std::process::id());
+        let name = format!("{}.P{}Q{number}", now().as_secs(), std::process::id());
         let path = maildir.join("tmp").join(name);
-        let failed = |error: io::Error| refused("create", &path, &error);
-        File::open(base)
-            .and_then(|from| {
-                let below = maildir.strip_prefix(base).map_err(io::Error::other)?;
-                let parts = ["tmp", "new", "cur"];
-                parts
-                    .iter()
-                    .try_for_each(|part| folder(&from, &below.join(part)).map(drop))
-            })
-            .map_err(failed)?;
-        let file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
+        let failed = refused("create", &path);
+        let base = &params.virtual_mailbox_base;
+        let from = File::open(base).map_err(failed)?;
+        let below = maildir.strip_prefix(base).unwrap_or(maildir);
+        for part in ["tmp", "new", "cur"] {
+            folder(&from, &below.join(part)).map_err(failed)?;
+        }
+        let file = file::create(&path).map_err(failed)?;
         let mut draft = Self {
-            path: path.clone(),
+            path,
             file,
             size: 0,
             finished: false,
         };
-        draft
-            .fill(head, content)
-            .map_err(|error| refused("write", &path, &error))?;
+        let filled = draft.fill(head, content);
+        filled.map_err(refused("write", &draft.path))?;
         Ok(draft)
     }
 
-    fn fill(&mut self, head: String, content: &Content) -> io::Result<()> {
-        let mut file = &self.file;
-        let mut buffer = head.into_bytes();
-        let mut reader = content.reader();
-        let mut chunk = vec![0; 64 * 1024];
-        loop {
-            let count = reader.read(&mut chunk)?;
-            buffer.extend_from_slice(&chunk[..count]);
-            self.size += buffer.len() as u64;
-            file.write_all(&buffer)?;
-            buffer.clear();
-            if count == 0 {
-                return Ok(());
-            }
-        }
+    fn fill(&mut self, head: &str, content: &Content) -> io::Result<()> {
+        let mut octets = head.as_bytes().chain(content.reader());
+        // What is small goes to the disk in one piece.
+        let mut file = BufWriter::with_capacity(64 * 1024, &self.file);
+        self.size = io::copy(&mut octets, &mut file)?;
+        file.flush()
     }
 
     /// Moves it to `new/`, and returns that folder, to be flushed.
-    fn finish(mut self, maildir: &Path, host: &str, named: bool) -> Result<File, Verdict> {
+    fn finish(mut self, maildir: &Path, named: bool) -> Result<File, Verdict> {
         let new = maildir.join("new");
-        let failed = |error: io::Error| refused("create", &new, &error);
+        let failed = refused("create", &new);
         let metadata = self.file.metadata().map_err(failed)?;
         let now = now();
         let mut name = format!(
-            "{}.V{:x}I{:x}M{}.{host}",
+            "{}.V{:x}I{:x}M{}.{}",
             now.as_secs(),
             metadata.dev(),
             metadata.ino(),
             now.subsec_micros(),
+            *HOST
         );
         if named {
             let _ = write!(name, ",S={}", self.size);

@@ -8,34 +8,23 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use vmaild_protocol::Mailbox;
 
+use super::Verdict;
 use crate::config::Params;
 use crate::log;
-use crate::tables::Failed;
+use crate::queue::file;
 
 /// A longer maildirsize is counted anew, which makes it short again.
 const LONGEST: u64 = 5120;
-
-/// Why there is no limit to go by.
-#[derive(Debug, thiserror::Error)]
-pub enum NoLimit {
-    /// The table could not be asked.
-    #[error(transparent)]
-    Failed(#[from] Failed),
-    /// What it returned is not a number of bytes.
-    #[error("quota of {0} is {1:?}, which is not a number of bytes")]
-    NotANumber(String, String),
-}
 
 /// How many bytes the mailbox of `address` may hold; `None` is as many as there are.
 ///
 /// 0 and NULL are unlimited; no row and a negative number mean virtual_mailbox_limit; a number
 /// below message_size_limit counts only with virtual_mailbox_limit_override (oracle, VDA).
-pub async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, NoLimit> {
+pub(crate) async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, Verdict> {
     let default = Some(params.virtual_mailbox_limit).filter(|&limit| limit > 0);
     let maps = &params.virtual_mailbox_limit_maps;
     if maps.is_empty() {
@@ -44,7 +33,8 @@ pub async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, No
     }
     let found = maps
         .find_even_empty(&address.local, &address.domain, params.recipient_delimiter)
-        .await?;
+        .await
+        .map_err(|failed| Verdict::lookup("virtual", &failed))?;
     let Some(text) = found else {
         return Ok(default);
     };
@@ -52,17 +42,22 @@ pub async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, No
     if text.is_empty() || text.eq_ignore_ascii_case("null") {
         return Ok(None);
     }
-    let limit = text
-        .parse::<i128>()
-        .map_err(|_| NoLimit::NotANumber(address.key(), text.to_owned()))?;
-    let limit = match limit {
-        ..0 => return Ok(default),
-        0 => return Ok(None),
+    let address = address.key();
+    let limit = match text.parse::<i128>() {
+        Ok(..0) => return Ok(default),
+        Ok(0) => return Ok(None),
         // More than any disk holds is as good as the most that a number holds.
-        limit => u64::try_from(limit).unwrap_or(u64::MAX),
+        Ok(limit) => u64::try_from(limit).unwrap_or(u64::MAX),
+        Err(_) => {
+            log!(
+                "virtual",
+                "warning: quota of {address} is {text:?}, which is not a number of bytes"
+            );
+            let text = "mail system configuration error";
+            return Err(Verdict::put_off("4.3.5", "virtual", text));
+        }
     };
     if limit < params.message_size_limit && !params.virtual_mailbox_limit_override {
-        let address = address.key();
         log!(
             "virtual",
             "warning: quota of {address} ({limit}) is below message_size_limit and is \
@@ -74,7 +69,7 @@ pub async fn limit(params: &Params, address: &Mailbox) -> Result<Option<u64>, No
 }
 
 /// Whether `size` more bytes fit into the mailbox at `path`; `keep` is virtual_create_maildirsize.
-pub fn fits(path: &Path, limit: u64, size: u64, keep: bool) -> io::Result<bool> {
+pub(crate) fn fits(path: &Path, limit: u64, size: u64, keep: bool) -> io::Result<bool> {
     let fits = |bytes: i64| {
         let bytes = u64::try_from(bytes).unwrap_or_default();
         bytes.saturating_add(size) <= limit
@@ -92,7 +87,7 @@ pub fn fits(path: &Path, limit: u64, size: u64, keep: bool) -> io::Result<bool> 
 }
 
 /// Adds a message of `size` bytes to `maildirsize`, where there is one.
-pub fn add(path: &Path, size: u64) {
+pub(crate) fn add(path: &Path, size: u64) {
     let path = path.join("maildirsize");
     let file = File::options().append(true).open(&path);
     let added = file.and_then(|mut file| file.write_all(format!("{size} 1\n").as_bytes()));
@@ -144,36 +139,35 @@ fn count(path: &Path) -> io::Result<(i64, i64)> {
     }
     for folder in folders {
         for part in ["new", "cur"] {
-            let entries = match fs::read_dir(folder.join(part)) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            for entry in entries {
+            let entries = there(fs::read_dir(folder.join(part)))?;
+            for entry in entries.into_iter().flatten() {
                 let entry = entry?;
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
-                let deleted = name
-                    .rsplit_once(":2,")
-                    .is_some_and(|(_, flags)| flags.contains('T'));
-                if name.starts_with('.') || deleted {
+                let flags = name.rsplit_once(":2,").map_or("", |(_, flags)| flags);
+                if name.starts_with('.') || flags.contains('T') {
                     continue;
                 }
                 let size = match size_in_name(&name) {
-                    Some(size) => size,
-                    None => match entry.metadata() {
-                        Ok(metadata) => metadata.len(),
-                        // Moved or deleted by its reader a moment ago.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                        Err(error) => return Err(error),
-                    },
+                    Some(size) => Some(size),
+                    None => there(entry.metadata())?.map(|metadata| metadata.len()),
                 };
-                bytes = bytes.saturating_add(i64::try_from(size).unwrap_or(i64::MAX));
-                messages += 1;
+                if let Some(size) = size {
+                    bytes = bytes.saturating_add(i64::try_from(size).unwrap_or(i64::MAX));
+                    messages += 1;
+                }
             }
         }
     }
     Ok((bytes, messages))
+}
+
+/// What its reader moved or deleted a moment ago is not there, which is no failure.
+fn there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// `,S=<size>` in the name of a file.
@@ -185,15 +179,9 @@ fn size_in_name(name: &str) -> Option<u64> {
 
 /// Replaces `maildirsize`, as a whole.
 fn write(path: &Path, limit: u64, bytes: i64, messages: i64) -> io::Result<()> {
-    let temporary = path
-        .join("tmp")
-        .join(format!("maildirsize.{}", std::process::id()));
+    let temporary = path.join(format!("tmp/maildirsize.{}", std::process::id()));
     let _ = fs::remove_file(&temporary);
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file = file::create(&temporary)?;
     file.write_all(format!("{limit}S\n{bytes} {messages}\n").as_bytes())?;
     fs::rename(&temporary, path.join("maildirsize"))
 }

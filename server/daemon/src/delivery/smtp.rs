@@ -9,27 +9,29 @@
 mod hosts;
 mod session;
 
+#[cfg(any(test, fuzzing))]
 pub(crate) use session::Encoder;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Write as _};
-use std::net::SocketAddr;
+use std::iter;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use indexmap::IndexMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use vmaild_protocol::ReversePath;
 use vmaild_protocol::session::Ret;
-use vmaild_protocol::{Reply, ReversePath};
 
-use self::hosts::{Host, Resolver};
-use self::session::{Broken, Session};
-use super::{Parcel, Verdict};
+use self::hosts::Resolver;
+use self::session::Session;
+use super::{Parcel, Verdict, locked};
 use crate::config::Params;
 use crate::log;
 use crate::queue::Services;
-use crate::queue::file::{Reason, notify_text};
+use crate::queue::file::{Reason, Recipient, notify_text};
 use crate::tls::Connector;
 
 /// A connection to a next hop, in clear or under TLS.
@@ -53,7 +55,6 @@ pub(crate) struct NextHop {
 pub(crate) struct Client {
     resolver: Resolver,
     tls: Option<Connector>,
-    listening: Vec<SocketAddr>,
     hops: Mutex<HashMap<NextHop, Arc<Hop>>>,
 }
 
@@ -70,28 +71,17 @@ struct Hop {
     idle: Mutex<Vec<Session>>,
 }
 
-/// What the deliveries of one attempt have come to.
-struct Attempt {
-    verdicts: HashMap<usize, Verdict>,
-    /// The message may have been taken: no other host is tried.
-    may_be_taken: bool,
-    /// The host did not want to talk at all.
-    down: Option<Verdict>,
-    connecting: Duration,
-}
-
 impl Client {
     pub(crate) fn new(services: &Services) -> Self {
         Self {
-            resolver: Resolver::new(services.resolver),
+            resolver: Resolver::new(services),
             tls: services.tls.clone(),
-            listening: services.listening.clone(),
             hops: Mutex::default(),
         }
     }
 
     fn hop(&self, hop: &NextHop, params: &Params) -> Arc<Hop> {
-        let mut hops = self.hops.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hops = locked(&self.hops);
         // Whom nobody delivers to, or waits for, is forgotten: turns are theirs.
         hops.retain(|_, hop| Arc::strong_count(&hop.turns) > 1);
         let limit = params.default_destination_concurrency_limit;
@@ -121,7 +111,7 @@ impl Client {
         hop.waiting.fetch_add(1, Ordering::Relaxed);
         let turn = hop.turns.clone().acquire_owned().await.ok();
         hop.waiting.fetch_sub(1, Ordering::Relaxed);
-        match &*hop.down.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*locked(&hop.down) {
             Some(verdict) => Err(verdict.clone()),
             None => Ok(turn),
         }
@@ -135,232 +125,140 @@ impl Client {
         to: &NextHop,
         recipients: &[usize],
     ) -> (Vec<(usize, Verdict)>, Duration, bool) {
-        let hop = self.hop(to, &parcel.params);
+        let params = &parcel.params;
+        let hop = self.hop(to, params);
         hop.under_way.fetch_add(1, Ordering::AcqRel);
-        let (mut connecting, mut down) = (Duration::ZERO, None);
-        let mut verdicts = HashMap::new();
-        let mut left = recipients.to_vec();
-        let idle = hop
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let (mut connecting, mut down, mut talked) = (Duration::ZERO, None, false);
+        let mut letter = Letter {
+            parcel,
+            verdicts: BTreeMap::new(),
+            left: recipients.to_vec(),
+        };
+        let idle = locked(&hop.idle).pop();
         if let Some(session) = idle {
-            let attempt = self.attempt(parcel, session, &left, &hop).await;
-            if attempt.may_be_taken {
-                left.clear();
-            }
-            verdicts.extend(attempt.verdicts);
+            letter.attempt(session, &hop).await;
         }
-        left.retain(|index| !matches!(verdicts.get(index), Some(v) if is_final(v)));
-        if !left.is_empty() {
-            let port = to.port.unwrap_or(parcel.params.smtp_tcp_port);
-            let myhostname = &parcel.params.myhostname;
-            match self
-                .resolver
-                .hosts(&to.nexthop, port, myhostname, &self.listening)
-                .await
-            {
-                Err(verdict) => {
-                    for index in left {
-                        verdicts.insert(index, verdict.clone());
-                    }
+        let hosts = if letter.left.is_empty() {
+            Vec::new()
+        } else {
+            let hosts = self.resolver.hosts(to, params).await;
+            hosts.unwrap_or_else(|verdict| {
+                letter.decide_left(&verdict);
+                Vec::new()
+            })
+        };
+        for host in hosts.into_iter().take(HOSTS_LIMIT) {
+            let start = Instant::now();
+            let session = Session::open(params, &host, self.tls.as_ref()).await;
+            connecting += start.elapsed();
+            match session {
+                Ok(session) => {
+                    talked = true;
+                    letter.attempt(session, &hop).await;
                 }
-                Ok(hosts) => {
-                    let mut talked = false;
-                    for host in hosts.into_iter().take(HOSTS_LIMIT) {
-                        let attempt = self.try_host(parcel, &host, &left, &hop).await;
-                        connecting += attempt.connecting;
-                        talked |= attempt.down.is_none();
-                        down = attempt.down;
-                        verdicts.extend(attempt.verdicts);
-                        left.retain(|index| !matches!(verdicts.get(index), Some(v) if is_final(v)));
-                        if attempt.may_be_taken || left.is_empty() {
-                            break;
-                        }
-                    }
-                    down = down.filter(|_| !talked);
+                Err(reason) => {
+                    log!("smtp", "{}: {}", parcel.record.id, reason.text);
+                    let verdict = Verdict::PutOff(reason);
+                    letter.decide_left(&verdict);
+                    down = Some(verdict);
                 }
             }
+            if letter.left.is_empty() {
+                break;
+            }
         }
+        let down = down.filter(|_| !talked);
         // One of several is the last: not all give their turn up, and somebody says that it is down.
         let others = hop.under_way.fetch_sub(1, Ordering::AcqRel) > 1;
-        let reusable = !hop
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty();
-        let busy = down.is_some() && (others || reusable);
-        *hop.down.lock().unwrap_or_else(PoisonError::into_inner) = down.filter(|_| !busy);
-        Self::close_idle(&hop, parcel);
-        let mut verdicts: Vec<_> = verdicts.into_iter().collect();
-        verdicts.sort_by_key(|(index, _)| *index);
-        (verdicts, connecting, busy)
-    }
-
-    /// Connects to one host and tries to deliver there.
-    async fn try_host(
-        &self,
-        parcel: &Parcel,
-        host: &Host,
-        recipients: &[usize],
-        hop: &Arc<Hop>,
-    ) -> Attempt {
-        let start = Instant::now();
-        match Session::open(&parcel.params, host, self.tls.as_ref()).await {
-            Ok(session) => {
-                let connecting = start.elapsed();
-                let attempt = self.attempt(parcel, session, recipients, hop).await;
-                Attempt {
-                    connecting,
-                    ..attempt
-                }
-            }
-            Err(broken) => {
-                let id = &parcel.record.id;
-                log!("smtp", "{id}: {}", broken.text);
-                let verdict = broken.verdict(host);
-                Attempt {
-                    verdicts: all(recipients, &verdict),
-                    may_be_taken: false,
-                    down: Some(verdict),
-                    connecting: start.elapsed(),
-                }
+        let busy = down.is_some() && (others || !locked(&hop.idle).is_empty());
+        *locked(&hop.down) = down.filter(|_| !busy);
+        // Nobody waits any more: no connection is kept.
+        if hop.waiting.load(Ordering::Relaxed) == 0 {
+            for session in std::mem::take(&mut *locked(&hop.idle)) {
+                session.quit(params.smtp_quit_timeout);
             }
         }
+        (letter.verdicts.into_iter().collect(), connecting, busy)
+    }
+}
+
+/// A message on its way to the recipients of one next hop.
+struct Letter<'a> {
+    parcel: &'a Parcel,
+    verdicts: BTreeMap<usize, Verdict>,
+    /// The recipients that another host may take.
+    left: Vec<usize>,
+}
+
+impl Letter<'_> {
+    fn decide(&mut self, recipients: &[usize], verdict: &Verdict) {
+        let decided = recipients.iter().map(|&index| (index, verdict.clone()));
+        self.verdicts.extend(decided);
+    }
+
+    fn decide_left(&mut self, verdict: &Verdict) {
+        self.decide(&self.left.clone(), verdict);
     }
 
     /// One transaction over a session; afterwards the session is kept for who waits, or closed.
-    async fn attempt(
-        &self,
-        parcel: &Parcel,
-        mut session: Session,
-        recipients: &[usize],
-        hop: &Arc<Hop>,
-    ) -> Attempt {
-        let mut transaction = Transaction {
-            parcel,
-            session: &mut session,
-            verdicts: HashMap::new(),
-        };
-        let result = transaction.run(recipients).await;
-        let verdicts = std::mem::take(&mut transaction.verdicts);
-        let mut attempt = Attempt {
-            verdicts,
-            may_be_taken: false,
-            down: None,
-            connecting: Duration::ZERO,
-        };
-        match result {
+    async fn attempt(&mut self, mut session: Session, hop: &Hop) {
+        let mut open = self.left.clone();
+        match self.transaction(&mut session, &mut open).await {
             Ok(()) => {
                 if hop.waiting.load(Ordering::Relaxed) > 0 && session.reset().await {
-                    hop.idle
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(session);
+                    locked(&hop.idle).push(session);
                 } else {
-                    session.quit(parcel.params.smtp_quit_timeout);
+                    session.quit(self.parcel.params.smtp_quit_timeout);
                 }
             }
-            Err(broken) => {
-                attempt.may_be_taken = broken.may_be_taken;
-                let verdict = broken.verdict(&session.host);
-                for &index in recipients {
-                    attempt
-                        .verdicts
-                        .entry(index)
-                        .or_insert_with(|| verdict.clone());
+            Err(mut reason) => {
+                if session.may_be_taken {
+                    self.left.clear();
+                    let note = " -- message may be sent more than once";
+                    reason.text.push_str(note);
                 }
+                self.decide(&open, &Verdict::PutOff(reason));
             }
         }
-        attempt
+        let verdicts = &self.verdicts;
+        let is_open =
+            |index: &usize| matches!(verdicts.get(index), None | Some(Verdict::PutOff(_)));
+        self.left.retain(is_open);
     }
 
-    /// Nobody waits any more: no connection is kept.
-    fn close_idle(hop: &Arc<Hop>, parcel: &Parcel) {
-        if hop.waiting.load(Ordering::Relaxed) == 0 {
-            let idle =
-                std::mem::take(&mut *hop.idle.lock().unwrap_or_else(PoisonError::into_inner));
-            for session in idle {
-                session.quit(parcel.params.smtp_quit_timeout);
-            }
-        }
-    }
-}
-
-fn all(recipients: &[usize], verdict: &Verdict) -> HashMap<usize, Verdict> {
-    recipients
-        .iter()
-        .map(|&index| (index, verdict.clone()))
-        .collect()
-}
-
-/// Another host is not asked about it.
-fn is_final(verdict: &Verdict) -> bool {
-    !matches!(verdict, Verdict::PutOff { .. })
-}
-
-/// MAIL, RCPT, DATA and the content.
-struct Transaction<'a> {
-    parcel: &'a Parcel,
-    session: &'a mut Session,
-    verdicts: HashMap<usize, Verdict>,
-}
-
-impl Transaction<'_> {
-    /// Fills `verdicts`; an error is about all recipients that have none yet.
-    async fn run(&mut self, recipients: &[usize]) -> Result<(), Broken> {
-        let (parcel, params) = (self.parcel, self.parcel.params.clone());
-        let record = &parcel.record;
-        if let Some(verdict) = self.impossible() {
-            self.verdicts = all(recipients, &verdict);
+    /// MAIL, RCPT, DATA and the content. An error is about the recipients that are `open` still.
+    async fn transaction(
+        &mut self,
+        session: &mut Session,
+        open: &mut Vec<usize>,
+    ) -> Result<(), Reason> {
+        let (record, params) = (&self.parcel.record, &self.parcel.params);
+        if let Some(verdict) = self.impossible(session) {
+            self.decide(open, &verdict);
             return Ok(());
         }
-        let mut commands = vec![self.mail()];
-        let mut asked: Vec<Vec<usize>> = Vec::new();
-        for &index in recipients {
+        // The same recipient, wanting the same, is one recipient.
+        let mut asked: IndexMap<String, Vec<usize>> = IndexMap::new();
+        for &index in open.iter() {
             if let Some(recipient) = record.recipients.get(index) {
-                let mut command = format!("RCPT TO:<{}>", recipient.mailbox);
-                if self.session.offers("DSN") {
-                    if let ReversePath::Null = record.sender {
-                        // Nobody hears of what becomes of a notice (RFC 3461 §6.2).
-                        command.push_str(" NOTIFY=NEVER");
-                    } else {
-                        if let Some(notify) = recipient.notify {
-                            let _ = write!(command, " NOTIFY={}", notify_text(notify));
-                        }
-                        if let Some(orcpt) = &recipient.orcpt {
-                            let _ = write!(command, " ORCPT={orcpt}");
-                        }
-                    }
-                }
-                // The same recipient, wanting the same, is one recipient.
-                let known = commands.iter().skip(1).position(|other| *other == command);
-                if let Some(group) = known.and_then(|place| asked.get_mut(place)) {
-                    group.push(index);
-                } else {
-                    commands.push(command);
-                    asked.push(vec![index]);
-                }
+                let command = self.rcpt(session, recipient);
+                asked.entry(command).or_default().push(index);
             }
         }
+        let mail = iter::once(self.mail(session));
+        let commands: Vec<_> = mail.chain(asked.keys().cloned()).collect();
         // One round trip where the host allows it (RFC 2920), else one a command.
-        let group = if self.session.offers("PIPELINING") {
-            100
-        } else {
-            1
-        };
+        let group = if session.offers("PIPELINING") { 100 } else { 1 };
         let mut replies = Vec::new();
         for group in commands.chunks(group) {
-            self.session
-                .send(group, params.smtp_mail_timeout, "sending MAIL FROM")
-                .await?;
+            let limit = params.smtp_mail_timeout;
+            session.send(group, limit, "sending MAIL FROM").await?;
             for _ in group {
                 let (limit, what) = match replies.len() {
                     0 => (params.smtp_mail_timeout, "sending MAIL FROM"),
                     _ => (params.smtp_rcpt_timeout, "sending RCPT TO"),
                 };
-                replies.push(self.session.reply(limit, what).await?);
+                replies.push(session.reply(limit, what).await?);
             }
             if replies.first().is_some_and(|mail| !mail.is_success()) {
                 break;
@@ -368,101 +266,74 @@ impl Transaction<'_> {
         }
         let mut replies = replies.into_iter();
         if let Some(mail) = replies.next().filter(|mail| !mail.is_success()) {
-            self.verdicts = all(recipients, &self.said(&mail, "MAIL FROM command"));
+            self.decide(open, &session.host.said(&mail, "MAIL FROM command"));
             return Ok(());
         }
-        let mut taken = Vec::new();
-        for (indices, reply) in asked.into_iter().zip(replies) {
+        open.clear();
+        for (indices, reply) in asked.into_values().zip(replies) {
             if reply.is_success() {
-                taken.extend(indices);
+                open.extend(indices);
             } else {
-                let verdict = self.said(&reply, "RCPT TO command");
-                self.verdicts.extend(all(&indices, &verdict));
+                self.decide(&indices, &session.host.said(&reply, "RCPT TO command"));
             }
         }
-        if taken.is_empty() {
-            return Ok(());
-        }
-        self.data(&taken).await
-    }
-
-    async fn data(&mut self, taken: &[usize]) -> Result<(), Broken> {
-        let params = self.parcel.params.clone();
-        let what = "sending DATA command";
-        let limit = params.smtp_data_init_timeout;
-        self.session.send(&["DATA".to_owned()], limit, what).await?;
-        let reply = self.session.reply(limit, what).await?;
-        if !reply.is_intermediate() {
-            self.verdicts
-                .extend(all(taken, &self.said(&reply, "DATA command")));
-            return Ok(());
-        }
-        let (content, limit) = (&self.parcel.content, params.smtp_data_xfer_timeout);
-        let encoder = Encoder::new(self.is_too_wide());
-        self.session.content(content, encoder, limit).await?;
-        let reply = self
-            .session
-            .reply(params.smtp_data_done_timeout, "sending end of data")
-            .await;
-        let reply = reply.map_err(|broken| Broken {
-            may_be_taken: true,
-            ..broken
-        })?;
-        if reply.is_success() {
-            let reported_there = self.session.offers("DSN");
-            let reason = Reason {
-                status: "2.0.0".to_owned(),
-                relay: self.session.host.relay(),
-                mta: Some(self.session.host.name.clone()),
-                reply: reply.to_string(),
-                text: reply.to_string(),
-            };
-            self.verdicts.extend(all(
-                taken,
-                &Verdict::Sent {
-                    reason,
-                    reported_there,
-                },
-            ));
-        } else {
-            self.verdicts
-                .extend(all(taken, &self.said(&reply, "end of DATA command")));
+        if !open.is_empty() {
+            let verdict = self.data(session).await?;
+            self.decide(open, &verdict);
         }
         Ok(())
     }
 
+    async fn data(&self, session: &mut Session) -> Result<Verdict, Reason> {
+        let params = &self.parcel.params;
+        let limit = params.smtp_data_init_timeout;
+        let reply = session.ask("DATA", limit, "sending DATA command").await?;
+        if !reply.is_intermediate() {
+            return Ok(session.host.said(&reply, "DATA command"));
+        }
+        let seven_bit = self.is_too_wide(session);
+        let content = &self.parcel.content;
+        let reply = session.content(content, seven_bit, params).await?;
+        if !reply.is_success() {
+            return Ok(session.host.said(&reply, "end of DATA command"));
+        }
+        let reason = session.host.reason("2.0.0", &reply, reply.to_string());
+        Ok(if session.offers("DSN") {
+            Verdict::SentReporting(reason)
+        } else {
+            Verdict::Sent(reason)
+        })
+    }
+
     /// What this host cannot do for this message; asked before anything is sent.
-    fn impossible(&self) -> Option<Verdict> {
-        let (record, session) = (&self.parcel.record, &self.session);
-        let (relay, host) = (session.host.relay(), session.host.to_string());
+    fn impossible(&self, session: &Session) -> Option<Verdict> {
+        let (record, host) = (&self.parcel.record, &session.host);
+        let failed = |status, text| Some(Verdict::failed(status, &host.relay(), text));
         if record.smtputf8 && !session.offers("SMTPUTF8") {
             let text = format!("SMTPUTF8 is required, but was not offered by host {host}");
-            return Some(Verdict::failed("5.6.7", &relay, text));
+            return failed("5.6.7", text);
         }
-        if self.is_too_wide() && record.sender != ReversePath::Null {
+        if self.is_too_wide(session) && record.sender != ReversePath::Null {
             // Not converted, so not sent (RFC 6152 §3).
             let text = format!("8BITMIME is required, but was not offered by host {host}");
-            return Some(Verdict::failed("5.6.3", &relay, text));
+            return failed("5.6.3", text);
         }
+        let size = record.size;
         let limit = session
-            .size_limit
-            .filter(|&limit| limit > 0 && limit < record.size)?;
-        let text = format!(
-            "message size {} exceeds size limit {limit} of server {host}",
-            record.size
-        );
-        Some(Verdict::failed("5.3.4", &relay, text))
+            .size_limit()
+            .filter(|&limit| limit > 0 && limit < size)?;
+        let text = format!("message size {size} exceeds size limit {limit} of server {host}");
+        failed("5.3.4", text)
     }
 
     /// It has eight bits, and the host takes seven. A notice goes there all the same, with `?` in
     /// their place: without it nobody would hear of the mail that was lost.
-    fn is_too_wide(&self) -> bool {
-        let session = &self.session;
+    fn is_too_wide(&self, session: &Session) -> bool {
         self.parcel.record.eight_bit && !session.offers("8BITMIME") && !session.offers("SMTPUTF8")
     }
 
-    fn mail(&self) -> String {
-        let (record, session) = (&self.parcel.record, &self.session);
+    fn mail(&self, session: &Session) -> String {
+        let record = &self.parcel.record;
         let mut command = format!("MAIL FROM:{}", record.sender);
         if session.offers("SIZE") {
             let _ = write!(command, " SIZE={}", record.size);
@@ -486,29 +357,21 @@ impl Transaction<'_> {
         command
     }
 
-    /// What a reply that is not the one hoped for means.
-    fn said(&self, reply: &Reply, command: &str) -> Verdict {
-        let host = &self.session.host;
-        // A 2yz or 3yz where it means nothing is no promise.
-        let class = if reply.is_permanent() { '5' } else { '4' };
-        let status = reply
-            .enhanced()
-            .filter(|status| status.starts_with(class))
-            .map_or_else(|| format!("{class}.0.0"), str::to_owned);
-        let reason = Reason {
-            status,
-            relay: host.relay(),
-            mta: Some(host.name.clone()),
-            reply: reply.to_string(),
-            text: format!("host {host} said: {reply} (in reply to {command})"),
-        };
-        if reply.is_permanent() {
-            Verdict::Failed(reason)
-        } else {
-            Verdict::PutOff {
-                reason,
-                soon: false,
+    fn rcpt(&self, session: &Session, recipient: &Recipient) -> String {
+        let mut command = format!("RCPT TO:<{}>", recipient.mailbox);
+        if session.offers("DSN") {
+            if let ReversePath::Null = self.parcel.record.sender {
+                // Nobody hears of what becomes of a notice (RFC 3461 §6.2).
+                command.push_str(" NOTIFY=NEVER");
+                return command;
+            }
+            if let Some(notify) = recipient.notify {
+                let _ = write!(command, " NOTIFY={}", notify_text(notify));
+            }
+            if let Some(orcpt) = &recipient.orcpt {
+                let _ = write!(command, " ORCPT={orcpt}");
             }
         }
+        command
     }
 }

@@ -2,11 +2,8 @@
 #![allow(
     dead_code,
     unreachable_pub,
-    reason = "each test file uses a part of it"
-)]
-#![allow(
     clippy::unwrap_used,
-    reason = "a set-up that fails is a test that fails"
+    reason = "each test file uses a part of it; a set-up that fails is a test that fails"
 )]
 
 use std::fs;
@@ -58,7 +55,7 @@ impl Setup {
         let owner = fs::metadata(setup.path()).unwrap().uid();
         let id = if owner == 0 { 65_534 } else { owner };
         let at = setup.path().display().to_string();
-        let map = |name: &str| format!("proxy:sqlite:{at}/{name}.cf");
+        let from = format!("proxy:sqlite:{at}");
         setup.write(
             "main.cf",
             &format!(
@@ -69,16 +66,13 @@ impl Setup {
                  smtpd_tls_cert_file = {at}/smtpd.cert\nsmtpd_tls_key_file = {at}/smtpd.key\n\
                  smtpd_recipient_restrictions = permit_mynetworks, permit_sasl_authenticated,\n  reject_unauth_destination\n\
                  smtpd_relay_restrictions =\nvirtual_alias_domains =\n\
-                 virtual_alias_maps = {}, {}\nvirtual_mailbox_domains = {}\nvirtual_mailbox_maps = {}\n\
-                 virtual_mailbox_limit_maps = {}\ntransport_maps = {}\nvirtual_mailbox_base = {at}/vmail\n\
+                 virtual_alias_maps = {from}/forwardings.cf, {from}/email2email.cf\n\
+                 virtual_mailbox_domains = {from}/domains.cf\n\
+                 virtual_mailbox_maps = {from}/mailboxes.cf\n\
+                 virtual_mailbox_limit_maps = {from}/limits.cf\n\
+                 transport_maps = {from}/transports.cf\nvirtual_mailbox_base = {at}/vmail\n\
                  virtual_uid_maps = static:{id}\nvirtual_gid_maps = static:{id}\n\
                  queue_directory = {at}/queue\n",
-                map("forwardings"),
-                map("email2email"),
-                map("domains"),
-                map("mailboxes"),
-                map("limits"),
-                map("transports"),
             ),
         );
         setup.write(
@@ -92,9 +86,6 @@ impl Setup {
                 &format!("dbpath = {at}/mail.db\ntable = {table}\nselect_field = {select}\nwhere_field = {key}\n"),
             );
         }
-        for folder in ["sasl", "pam.d"] {
-            fs::create_dir(setup.path().join(folder)).unwrap();
-        }
         setup.write(
             "sasl/smtpd.conf",
             "pwcheck_method: saslauthd\nmech_list: plain login\nallow_plaintext: true\n",
@@ -106,10 +97,7 @@ impl Setup {
                  passwdcolumn=password crypt=1\n"
             ),
         );
-        Connection::open(setup.path().join("mail.db"))
-            .unwrap()
-            .execute_batch(ROWS)
-            .unwrap();
+        setup.sql(ROWS);
         setup
     }
 
@@ -118,14 +106,21 @@ impl Setup {
     }
 
     pub fn write(&self, name: &str, text: &str) {
-        fs::write(self.path().join(name), text).unwrap();
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
 
     /// Adds lines to main.cf.
     pub fn main_cf(self, lines: &str) -> Self {
-        let old = fs::read_to_string(self.path().join("main.cf")).unwrap();
-        self.write("main.cf", &format!("{old}{lines}\n"));
+        self.add(lines);
         self
+    }
+
+    /// The same where the server is running.
+    pub fn add(&self, lines: &str) {
+        let mut main = append(&self.path().join("main.cf"));
+        writeln!(main, "{lines}").unwrap();
     }
 
     /// A self-signed certificate.
@@ -158,35 +153,28 @@ impl Setup {
 
     /// Starts the server.
     pub fn begin(self) -> Server {
-        Server {
-            child: self.spawn(&mut self.command()),
-            ports: Vec::new(),
-            setup: self,
-        }
+        let command = self.command();
+        self.begin_by(command)
     }
 
-    /// Starts the server where no more than so many files may be open.
-    pub fn begin_with_files(self, files: usize) -> Server {
-        let server = self.command();
-        let mut limited = Command::new("sh");
-        let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
-        limited.args(["-c", &script]).arg(server.get_program());
-        limited.args(server.get_args());
+    /// Starts the server by this command.
+    pub fn begin_by(self, mut command: Command) -> Server {
         Server {
-            child: self.spawn(&mut limited),
+            child: self.spawn(&mut command),
             ports: Vec::new(),
             setup: self,
         }
     }
 
     fn spawn(&self, command: &mut Command) -> Child {
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.path().join("log"))
-            .unwrap();
+        let log = append(&self.path().join("log"));
         command.stdout(Stdio::piped()).stderr(log).spawn().unwrap()
     }
+}
+
+fn append(path: &Path) -> fs::File {
+    let mut options = fs::File::options();
+    options.create(true).append(true).open(path).unwrap()
 }
 
 /// A running server; killed when dropped.
@@ -220,13 +208,15 @@ impl Server {
 
     /// Waits for a line in the log.
     pub fn wait_for_log(&self, text: &str) {
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while !self.log().contains(text) {
-            assert!(
-                Instant::now() < deadline,
-                "{text:?} is not in the log:\n{}",
-                self.log()
-            );
+        self.wait_for(text, || self.log().contains(text));
+    }
+
+    /// Waits until `what` has come about.
+    pub fn wait_for(&self, what: &str, has_come: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !has_come() {
+            let late = begun.elapsed() > Duration::from_mins(1);
+            assert!(!late, "{what:?} did not come:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -241,7 +231,7 @@ impl Server {
         self.ports[1]
     }
 
-    /// A client in clear that has said EHLO, from an address in mynetworks or not.
+    /// A client in clear that has said EHLO.
     pub fn greeted(&self) -> Client {
         let mut client = Client::connect(self.smtp());
         client.says("", "220 server.domain.com ESMTP Postfix");
@@ -250,11 +240,9 @@ impl Server {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([name, &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
+        let mut kill = Command::new("kill");
+        kill.args([name, &self.child.id().to_string()]);
+        assert!(kill.status().unwrap().success());
     }
 
     pub fn wait(&mut self) -> ExitStatus {
@@ -287,10 +275,7 @@ impl Drop for Server {
 }
 
 /// A client that reads whole replies.
-pub struct Client {
-    stream: TcpStream,
-    read: BufReader<TcpStream>,
-}
+pub struct Client(BufReader<TcpStream>);
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
@@ -302,8 +287,7 @@ impl Client {
         let stream = TcpStream::connect(address).ok()?;
         let limit = Some(Duration::from_secs(20));
         stream.set_read_timeout(limit).ok()?;
-        let read = BufReader::new(stream.try_clone().ok()?);
-        Some(Self { stream, read })
+        Some(Self(BufReader::new(stream)))
     }
 
     pub fn send(&mut self, octets: &str) {
@@ -312,7 +296,7 @@ impl Client {
 
     /// `None` where the server is gone.
     pub fn try_send(&mut self, octets: &str) -> Option<()> {
-        self.stream.write_all(octets.as_bytes()).ok()
+        self.0.get_mut().write_all(octets.as_bytes()).ok()
     }
 
     /// One reply, its lines joined by `|`.
@@ -325,10 +309,8 @@ impl Client {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
-            self.read
-                .read_line(&mut line)
-                .ok()
-                .filter(|&count| count > 0)?;
+            let read = self.0.read_line(&mut line).ok();
+            read.filter(|&count| count > 0)?;
             let last = line.as_bytes().get(3) != Some(&b'-');
             lines.push(line.trim_end().to_owned());
             if last {
@@ -344,17 +326,15 @@ impl Client {
             self.send(&format!("{line}\r\n"));
         }
         let reply = self.reply();
-        assert!(
-            reply.starts_with(expected),
-            "{line}: {reply}, expected {expected}"
-        );
+        let right = reply.starts_with(expected);
+        assert!(right, "{line}: {reply}, expected {expected}");
         reply
     }
 
     /// Everything until the server closes.
     pub fn rest(&mut self) -> String {
         let mut rest = String::new();
-        let end = self.read.read_to_string(&mut rest);
+        let end = self.0.read_to_string(&mut rest);
         let silent = |error: &std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
         assert!(!end.as_ref().is_err_and(silent), "not closed: {rest}");
         rest

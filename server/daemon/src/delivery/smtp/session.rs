@@ -1,7 +1,8 @@
 //! A session with one host, from the connection to QUIT: commands out, replies in, each with its
 //! time limit (RFC 5321 §4.5.3.2).
 
-use std::io::Read;
+use std::collections::HashMap;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,7 @@ use super::Stream;
 use super::hosts::Host;
 use crate::config::Params;
 use crate::config::params::TlsLevel;
-use crate::delivery::Verdict;
+use crate::delivery::words;
 use crate::log;
 use crate::queue::Content;
 use crate::queue::file::Reason;
@@ -24,66 +25,16 @@ use crate::tls::Connector;
 /// postconf(5) smtp_line_length_limit: longer lines are continued on the next (RFC 5321 §4.5.3.1.6).
 const LINE_LIMIT: usize = 998;
 
-/// A session; whoever gets it from `open` may say MAIL.
+/// A session; whoever gets it from `open` may say MAIL. After an error it is of no more use.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) host: Host,
     stream: Box<dyn Stream>,
     reader: ReplyReader,
-    /// The keywords of its EHLO reply, in upper case.
-    extensions: Vec<String>,
-    /// SIZE's number (RFC 1870 §4).
-    pub(super) size_limit: Option<u64>,
-}
-
-/// Why a session is of no more use.
-pub(super) struct Broken {
-    pub(super) status: String,
-    pub(super) text: String,
-    /// What the host said, if it was that.
-    pub(super) reply: Option<Reply>,
-    /// The end of the message was sent, and no answer came.
+    /// The keywords of its EHLO reply, in upper case, and what follows each.
+    extensions: HashMap<String, String>,
+    /// The end of a message was sent, and no answer came yet.
     pub(super) may_be_taken: bool,
-}
-
-impl Broken {
-    pub(super) fn new(status: &str, text: impl Into<String>) -> Self {
-        Self {
-            status: status.to_owned(),
-            text: text.into(),
-            reply: None,
-            may_be_taken: false,
-        }
-    }
-
-    /// What it means for a recipient: put off, always.
-    pub(super) fn verdict(&self, host: &Host) -> Verdict {
-        let note = if self.may_be_taken {
-            " -- message may be sent more than once"
-        } else {
-            ""
-        };
-        let said = self.reply.is_some();
-        let reason = Reason {
-            status: self.status.clone(),
-            relay: if said || self.status == "4.4.2" {
-                host.relay()
-            } else {
-                "none".to_owned()
-            },
-            mta: said.then(|| host.name.clone()),
-            reply: self
-                .reply
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            text: format!("{}{note}", self.text),
-        };
-        Verdict::PutOff {
-            reason,
-            soon: false,
-        }
-    }
 }
 
 impl Session {
@@ -92,47 +43,34 @@ impl Session {
         params: &Params,
         host: &Host,
         tls: Option<&Connector>,
-    ) -> Result<Self, Broken> {
+    ) -> Result<Self, Reason> {
         let level = params.smtp_tls_security_level;
         let tls = tls.filter(|_| matches!(level, TlsLevel::May | TlsLevel::Encrypt));
         match Self::greet(params, host, tls).await {
             // Opportunistic: where TLS does not work the mail goes in clear.
-            Err(broken) if broken.status == "4.7.5" && level == TlsLevel::May => {
-                log!("smtp", "{}; retrying in clear", broken.text);
+            Err(reason) if reason.status == "4.7.5" && level == TlsLevel::May => {
+                log!("smtp", "{}; retrying in clear", reason.text);
                 Self::greet(params, host, None).await
             }
             result => result,
         }
     }
 
-    async fn greet(params: &Params, host: &Host, tls: Option<&Connector>) -> Result<Self, Broken> {
-        let port = host.address.port();
-        let connecting = timeout(
-            params.smtp_connect_timeout,
-            TcpStream::connect(host.address),
-        );
-        let stream = match connecting.await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                let error = error.to_string();
-                let error = error.split(" (os error").next().unwrap_or_default();
-                return Err(Broken::new(
-                    "4.4.1",
-                    format!("connect to {host}:{port}: {error}"),
-                ));
-            }
-            Err(_) => {
-                let text = format!("connect to {host}:{port}: Connection timed out");
-                return Err(Broken::new("4.4.1", text));
-            }
-        };
+    async fn greet(params: &Params, host: &Host, tls: Option<&Connector>) -> Result<Self, Reason> {
+        let connecting = TcpStream::connect(host.address);
+        let stream = timeout(params.smtp_connect_timeout, connecting).await;
+        let stream = stream.unwrap_or_else(|_| Err(io::Error::other("Connection timed out")));
+        let stream = stream.map_err(|error| {
+            let text = format!("connect to {}: {}", host.relay(), words(&error));
+            Reason::new("4.4.1", "none", text)
+        })?;
         let _ = stream.set_nodelay(true);
         let mut session = Self {
             host: host.clone(),
             stream: Box::new(stream),
             reader: ReplyReader::new(),
-            extensions: Vec::new(),
-            size_limit: None,
+            extensions: HashMap::new(),
+            may_be_taken: false,
         };
         let what = "receiving the initial server greeting";
         let greeting = session.reply(params.smtp_helo_timeout, what).await?;
@@ -143,7 +81,7 @@ impl Session {
         match tls.filter(|_| session.offers("STARTTLS")) {
             None if params.smtp_tls_security_level == TlsLevel::Encrypt => {
                 let text = format!("TLS is required, but was not offered by host {host}");
-                Err(Broken::new("4.7.4", text))
+                Err(Reason::new("4.7.4", "none", text))
             }
             None => Ok(session),
             Some(tls) => session.start_tls(params, tls).await,
@@ -151,21 +89,21 @@ impl Session {
     }
 
     /// STARTTLS, the handshake, and EHLO under TLS.
-    async fn start_tls(mut self, params: &Params, tls: &Connector) -> Result<Self, Broken> {
+    async fn start_tls(mut self, params: &Params, tls: &Connector) -> Result<Self, Reason> {
         let what = "performing the STARTTLS handshake";
         let limit = params.smtp_helo_timeout;
-        self.send(&["STARTTLS".to_owned()], limit, what).await?;
-        let reply = self.reply(limit, what).await?;
+        let reply = self.ask("STARTTLS", limit, what).await?;
         let host = &self.host;
         if !reply.is_success() {
             let text = format!("{host} refused STARTTLS: {reply}");
-            return Err(Broken::new("4.7.5", text));
+            return Err(Reason::new("4.7.5", "none", text));
         }
-        let failed =
-            |why: String| Broken::new("4.7.5", format!("Cannot start TLS with {host}: {why}"));
-        let stream = timeout(limit, tls.connect(&host.name, self.stream));
-        let stream = stream.await.map_err(|_| failed("timed out".to_owned()))?;
-        self.stream = stream.map_err(|error| failed(error.to_string()))?;
+        let stream = timeout(limit, tls.connect(&host.name, self.stream)).await;
+        let stream = stream.unwrap_or_else(|_| Err(io::Error::other("timed out")));
+        self.stream = stream.map_err(|error| {
+            let text = format!("Cannot start TLS with {host}: {error}");
+            Reason::new("4.7.5", "none", text)
+        })?;
         // What was said before TLS counts no more (RFC 3207 §4.2).
         self.reader = ReplyReader::new();
         self.hello(params, true).await?;
@@ -173,14 +111,13 @@ impl Session {
     }
 
     /// EHLO, and HELO where EHLO is not known (RFC 5321 §3.2); under TLS it was known already.
-    async fn hello(&mut self, params: &Params, tls: bool) -> Result<(), Broken> {
+    async fn hello(&mut self, params: &Params, tls: bool) -> Result<(), Reason> {
         let limit = params.smtp_helo_timeout;
         let mut verb = "EHLO";
         loop {
             let what = format!("performing the {verb} handshake");
             let command = format!("{verb} {}", params.myhostname);
-            self.send(&[command], limit, &what).await?;
-            let reply = self.reply(limit, &what).await?;
+            let reply = self.ask(&command, limit, &what).await?;
             match verb {
                 "EHLO" if reply.is_success() => {
                     self.learn(&reply);
@@ -195,49 +132,65 @@ impl Session {
     }
 
     fn learn(&mut self, ehlo: &Reply) {
-        let lines = ehlo.lines.iter().skip(1);
-        self.extensions = lines
-            .filter_map(|line| line.split([' ', '=']).next())
-            .map(str::to_ascii_uppercase)
-            .collect();
-        self.size_limit = offered(ehlo, "SIZE").and_then(|number| number.trim().parse().ok());
+        self.extensions.clear();
+        for line in ehlo.lines.iter().skip(1) {
+            let (keyword, rest) = line.split_once([' ', '=']).unwrap_or((line, ""));
+            let parameter = rest.trim_start_matches([' ', '=']).trim();
+            let known = self.extensions.entry(keyword.to_ascii_uppercase());
+            known.or_insert_with(|| parameter.to_owned());
+        }
     }
 
     /// Whether the host offers an extension.
     pub(super) fn offers(&self, keyword: &str) -> bool {
-        self.extensions.iter().any(|extension| extension == keyword)
+        self.extensions.contains_key(keyword)
+    }
+
+    /// SIZE's number (RFC 1870 §4).
+    pub(super) fn size_limit(&self) -> Option<u64> {
+        self.extensions.get("SIZE")?.parse().ok()
+    }
+
+    /// Sends a command and waits for its reply.
+    pub(super) async fn ask(
+        &mut self,
+        command: &str,
+        limit: Duration,
+        what: &str,
+    ) -> Result<Reply, Reason> {
+        self.send(&[command], limit, what).await?;
+        self.reply(limit, what).await
     }
 
     /// Sends commands, in one piece.
     pub(super) async fn send(
         &mut self,
-        commands: &[String],
+        commands: &[impl AsRef<str>],
         limit: Duration,
         what: &str,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Reason> {
         let mut octets = Vec::new();
         for command in commands {
             // Nothing that came from elsewhere may begin a command of its own.
-            octets.extend(command.bytes().filter(|octet| !octet.is_ascii_control()));
+            let command = command.as_ref().bytes();
+            octets.extend(command.filter(|octet| !octet.is_ascii_control()));
             octets.extend_from_slice(b"\r\n");
         }
         self.write(&octets, limit, what).await
     }
 
-    async fn write(&mut self, octets: &[u8], limit: Duration, what: &str) -> Result<(), Broken> {
+    async fn write(&mut self, octets: &[u8], limit: Duration, what: &str) -> Result<(), Reason> {
         let sending = async {
             self.stream.write_all(octets).await?;
             self.stream.flush().await
         };
-        match timeout(limit, sending).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(lost(&self.host, what)),
-            Err(_) => Err(timed_out(&self.host, what)),
-        }
+        let sent = timeout(limit, sending).await;
+        let sent = sent.map_err(|_| timed_out(&self.host, what))?;
+        sent.map_err(|_: io::Error| lost(&self.host, what))
     }
 
     /// The next reply.
-    pub(super) async fn reply(&mut self, limit: Duration, what: &str) -> Result<Reply, Broken> {
+    pub(super) async fn reply(&mut self, limit: Duration, what: &str) -> Result<Reply, Reason> {
         let receiving = async {
             let mut chunk = [0; 4096];
             loop {
@@ -247,7 +200,7 @@ impl Session {
                     Err(error) => {
                         let host = &self.host;
                         let text = format!("Protocol error: host {host}: {error} while {what}");
-                        return Err(Broken::new("4.5.0", text));
+                        return Err(Reason::new("4.5.0", "none", text));
                     }
                 }
                 match self.stream.read(&mut chunk).await {
@@ -256,18 +209,23 @@ impl Session {
                 }
             }
         };
-        timeout(limit, receiving)
-            .await
-            .unwrap_or_else(|_| Err(timed_out(&self.host, what)))
+        let received = timeout(limit, receiving).await;
+        received.map_err(|_| timed_out(&self.host, what))?
     }
 
-    /// Sends a message and its end; `limit` is for each piece.
+    /// Sends a message and its end, and waits for the reply to it.
     pub(super) async fn content(
         &mut self,
         content: &Content,
-        mut encoder: Encoder,
-        limit: Duration,
-    ) -> Result<(), Broken> {
+        seven_bit: bool,
+        params: &Params,
+    ) -> Result<Reply, Reason> {
+        let mut encoder = Encoder {
+            seven_bit,
+            ..Encoder::default()
+        };
+        // For each piece.
+        let limit = params.smtp_data_xfer_timeout;
         let what = "sending message body";
         let mut reader = content.reader();
         let mut octets = Vec::new();
@@ -276,90 +234,67 @@ impl Session {
                 let mut chunk = vec![0; 64 * 1024];
                 let count = reader.read(&mut chunk)?;
                 chunk.truncate(count);
-                Ok::<_, std::io::Error>((reader, chunk))
+                Ok::<_, io::Error>((reader, chunk))
             });
-            let unreadable = |error: std::io::Error| {
+            let unreadable = |error: io::Error| {
                 // No dot is sent: the host must not take half a message for a whole one.
-                Broken::new("4.3.0", format!("cannot read the message: {error}"))
+                Reason::new("4.3.0", "none", format!("cannot read the message: {error}"))
             };
             let (back, chunk) = read
                 .await
-                .map_err(std::io::Error::from)
+                .map_err(io::Error::from)
                 .flatten()
                 .map_err(unreadable)?;
             reader = back;
             octets.clear();
             if chunk.is_empty() {
-                encoder.end(&mut octets);
-                let result = self.write(&octets, limit, what).await;
-                return result.map_err(|broken| Broken {
-                    may_be_taken: true,
-                    ..broken
-                });
+                break;
             }
             encoder.encode(&chunk, &mut octets);
             self.write(&octets, limit, what).await?;
         }
+        encoder.end(&mut octets);
+        self.may_be_taken = true;
+        self.write(&octets, limit, what).await?;
+        let limit = params.smtp_data_done_timeout;
+        let reply = self.reply(limit, "sending end of data").await?;
+        self.may_be_taken = false;
+        Ok(reply)
     }
 
     /// Whether it is ready for another message.
     pub(super) async fn reset(&mut self) -> bool {
-        let limit = Duration::from_secs(10);
-        self.send(&["RSET".to_owned()], limit, "sending RSET")
-            .await
-            .is_ok()
-            && self
-                .reply(limit, "sending RSET")
-                .await
-                .is_ok_and(|reply| reply.is_success())
+        let reply = self.ask("RSET", Duration::from_secs(10), "sending RSET");
+        reply.await.is_ok_and(|reply| reply.is_success())
     }
 
     /// Says goodbye; nobody waits for the answer.
     pub(super) fn quit(mut self, limit: Duration) {
         tokio::spawn(async move {
-            if self
-                .send(&["QUIT".to_owned()], limit, "sending QUIT")
-                .await
-                .is_ok()
-            {
-                let _ = self.reply(limit, "sending QUIT").await;
-                let _ = timeout(limit, self.stream.shutdown()).await;
-            }
+            let _ = self.ask("QUIT", limit, "sending QUIT").await;
+            let _ = timeout(limit, self.stream.shutdown()).await;
         });
     }
 }
 
-/// The parameter of an extension that is offered.
-fn offered<'a>(ehlo: &'a Reply, keyword: &str) -> Option<&'a str> {
-    ehlo.lines.iter().skip(1).find_map(|line| {
-        let (word, rest) = line.split_at(line.find([' ', '=']).unwrap_or(line.len()));
-        word.eq_ignore_ascii_case(keyword)
-            .then(|| rest.trim_start_matches([' ', '=']))
-    })
-}
-
 /// A host that does not want to talk: put off, whatever the class (postconf(5)
 /// smtp_skip_5xx_greeting).
-fn refused(host: &Host, reply: &Reply, to: &str) -> Broken {
+fn refused(host: &Host, reply: &Reply, to: &str) -> Reason {
     let status = reply
         .enhanced()
         .map_or_else(|| "4.0.0".to_owned(), |code| format!("4{}", &code[1..]));
     let text = format!("host {host} refused to talk to me: {reply} (in reply to {to})");
-    Broken {
-        reply: Some(reply.clone()),
-        ..Broken::new(&status, text)
-    }
+    host.reason(&status, reply, text)
 }
 
-fn lost(host: &Host, what: &str) -> Broken {
-    Broken::new("4.4.2", format!("lost connection with {host} while {what}"))
+fn lost(host: &Host, what: &str) -> Reason {
+    let text = format!("lost connection with {host} while {what}");
+    Reason::new("4.4.2", &host.relay(), text)
 }
 
-fn timed_out(host: &Host, what: &str) -> Broken {
-    Broken::new(
-        "4.4.2",
-        format!("conversation with {host} timed out while {what}"),
-    )
+fn timed_out(host: &Host, what: &str) -> Reason {
+    let text = format!("conversation with {host} timed out while {what}");
+    Reason::new("4.4.2", &host.relay(), text)
 }
 
 /// Stored content as it goes over the wire: CRLF, dots doubled, long lines continued.
@@ -372,13 +307,6 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn new(seven_bit: bool) -> Self {
-        Self {
-            column: 0,
-            seven_bit,
-        }
-    }
-
     pub(crate) fn encode(&mut self, stored: &[u8], wire: &mut Vec<u8>) {
         for piece in stored.split_inclusive(|&octet| octet == b'\n') {
             let (mut line, ended) = match piece.strip_suffix(b"\n") {
@@ -424,29 +352,24 @@ mod tests {
 
     use super::*;
 
-    fn encoded(pieces: &[&[u8]]) -> Vec<u8> {
+    fn encoded(stored: &str) -> String {
         let (mut encoder, mut wire) = (Encoder::default(), Vec::new());
-        for piece in pieces {
-            encoder.encode(piece, &mut wire);
-        }
+        encoder.encode(stored.as_bytes(), &mut wire);
         encoder.end(&mut wire);
-        wire
+        String::from_utf8(wire).unwrap()
     }
 
     #[rstest]
     #[case("no end", "no end\r\n.\r\n")]
     #[case("a\rb\n", "a b\r\n.\r\n")]
     fn a_line_is_ended_and_a_cr_is_a_blank(#[case] stored: &str, #[case] wire: &str) {
-        assert_eq!(
-            String::from_utf8(encoded(&[stored.as_bytes()])).unwrap(),
-            wire
-        );
+        assert_eq!(encoded(stored), wire);
     }
 
     #[test]
     fn long_lines_are_continued_as_postfix_does() {
-        let wire = encoded(&[&[b'x'; 2048], b"\n"]);
-        let lengths: Vec<usize> = wire.split(|&o| o == b'\n').map(<[u8]>::len).collect();
+        let wire = encoded(&("x".repeat(2048) + "\n"));
+        let lengths: Vec<usize> = wire.split('\n').map(str::len).collect();
         // Without the CRs: 998, 998, 54 (oracle D04), the dot.
         assert_eq!(lengths, [999, 999, 55, 2, 0]);
     }
