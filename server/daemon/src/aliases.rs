@@ -11,7 +11,7 @@ use vmaild_protocol::Mailbox;
 
 use crate::config::Params;
 use crate::log;
-use crate::policy::resolve::{self, Class};
+use crate::policy::resolve;
 use crate::tables::{Failed, split_extension};
 
 /// postconf(5) virtual_alias_address_length_limit.
@@ -53,10 +53,8 @@ pub async fn expand(params: &Params, recipient: &Mailbox) -> Result<Vec<Mailbox>
             let Some(found) = lookup(params, &address).await? else {
                 break;
             };
-            if found
-                .iter()
-                .any(|found| found.local.len() + found.domain.len() > ADDRESS_LIMIT)
-            {
+            let length = |found: &Mailbox| found.local.len() + found.domain.len();
+            if found.iter().any(|found| length(found) > ADDRESS_LIMIT) {
                 return Err(too_deep("result length", &first));
             }
             if found.iter().any(|found| found.key() == key) {
@@ -94,39 +92,30 @@ pub fn qualified(params: &Params, mut address: Mailbox) -> Mailbox {
 
 /// The addresses that the tables have for `address`: `None` where no row is, or none that counts.
 async fn lookup(params: &Params, address: &Mailbox) -> Result<Option<Vec<Mailbox>>, Failed> {
-    let domain = address.domain.to_lowercase();
     // A bare name counts for the server's own domains (virtual(5)).
-    let own = params.mydestination.get(&domain).await?.is_some();
-    let class = if own { Class::Local } else { Class::Remote };
-    let keys = resolve::alias_keys(params, address, class);
-    let Some((at, value)) = params.virtual_alias_maps.first(&keys).await? else {
+    let own = params.mydestination.get(&address.domain).await?.is_some();
+    let keys = resolve::alias_keys(params, address, own);
+    let Some((key, value)) = params.virtual_alias_maps.first(&keys).await? else {
         return Ok(None);
     };
-    // The extension that no row named is passed on.
-    let unmatched = match split_extension(&address.local, params.recipient_delimiter) {
-        Some((user, _)) => {
-            let key = keys.get(at).map_or("", String::as_str);
-            let matched = key == user || key.starts_with(&format!("{user}@"));
-            let from = if matched {
-                user.len()
-            } else {
-                address.local.len()
-            };
-            address.local.get(from..).unwrap_or_default()
-        }
-        None => "",
-    };
+    // The extension that no row named is passed on (postconf(5) propagate_unmatched_extensions).
+    let unmatched = split_extension(&address.local, params.recipient_delimiter)
+        .filter(|(user, _)| key == *user || key.starts_with(&format!("{user}@")))
+        .map_or("", |(user, _)| &address.local[user.len()..]);
     let addresses = match value.trim().strip_prefix('@') {
         // `@other`: the local part stays, its extension too (oracle N08c).
         Some(other) if !other.contains([',', ' ', '\t', '\n', '@']) => {
             vec![Mailbox {
                 local: address.local.clone(),
-                domain: without_dot(other),
+                domain: other.trim_end_matches('.').to_owned(),
             }]
         }
         _ => destinations(&value)
             .into_iter()
-            .map(|found| qualified(params, with_extension(found, unmatched)))
+            .map(|mut found| {
+                found.local.push_str(unmatched);
+                qualified(params, found)
+            })
             .collect(),
     };
     if addresses.is_empty() {
@@ -139,16 +128,6 @@ async fn lookup(params: &Params, address: &Mailbox) -> Result<Option<Vec<Mailbox
     Ok(Some(addresses))
 }
 
-/// postconf(5) propagate_unmatched_extensions: `user+ext` keeps `+ext` through `user`'s row.
-fn with_extension(mut address: Mailbox, extension: &str) -> Mailbox {
-    address.local.push_str(extension);
-    address
-}
-
-fn without_dot(domain: &str) -> String {
-    domain.trim_end_matches('.').to_owned()
-}
-
 /// Takes a table's value apart: addresses between commas, semicolons and blanks, with display
 /// names, comments, groups and brackets of RFC 5322 §3.4 left out (oracle N15).
 pub fn destinations(value: &str) -> Vec<Mailbox> {
@@ -156,19 +135,27 @@ pub fn destinations(value: &str) -> Vec<Mailbox> {
     let value = value.split('\0').next().unwrap_or_default();
     let (mut addresses, mut words) = (Vec::new(), Vec::new());
     let mut letters = value.chars().peekable();
-    let mut word = String::new();
+    let (mut word, mut in_quotes, mut depth) = (String::new(), false, 0);
     while let Some(letter) = letters.next() {
         match letter {
-            '"' => word.push_str(&quoted(&mut letters)),
-            '(' => skip_comment(&mut letters),
+            '\\' if in_quotes => {
+                word.push(letter);
+                word.extend(letters.next());
+            }
+            '"' if depth == 0 => {
+                word.push(letter);
+                in_quotes = !in_quotes;
+            }
+            _ if in_quotes => word.push(letter),
+            '(' => depth += 1,
+            ')' if depth > 0 => depth -= 1,
+            // A comment.
+            _ if depth > 0 => {}
             '<' => {
                 // What stood before the bracket was a display name.
                 words.clear();
-                word = letters
-                    .by_ref()
-                    .take_while(|&letter| letter != '>')
-                    .collect();
-                words.push(std::mem::take(&mut word));
+                word.clear();
+                words.push(letters.by_ref().take_while(|&c| c != '>').collect());
             }
             ',' | ';' => {
                 words.push(std::mem::take(&mut word));
@@ -191,67 +178,31 @@ pub fn destinations(value: &str) -> Vec<Mailbox> {
         .collect()
 }
 
-/// A quoted string, quotes kept, to its end.
-fn quoted(letters: &mut impl Iterator<Item = char>) -> String {
-    let mut text = String::from('"');
-    while let Some(letter) = letters.next() {
-        text.push(letter);
-        match letter {
-            '\\' => text.extend(letters.next()),
-            '"' => break,
-            _ => {}
-        }
-    }
-    text
-}
-
-fn skip_comment(letters: &mut impl Iterator<Item = char>) {
-    let mut depth = 1;
-    for letter in letters {
-        match letter {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return;
-        }
-    }
-}
-
 /// An address without brackets, read with patience: the last `@` outside quotes divides it, quotes
 /// are taken off. Whatever it is, it is only ever an address. `None` for nothing.
 pub fn mailbox(text: &str) -> Option<Mailbox> {
-    let (mut parts, mut current) = (Vec::new(), String::new());
+    let (mut parts, mut current, mut in_quotes) = (Vec::new(), String::new(), false);
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {
         match letter {
-            '"' => {
-                let inner = quoted(&mut letters);
-                let inner = inner.strip_prefix('"').unwrap_or(&inner);
-                let mut inner = inner.strip_suffix('"').unwrap_or(inner).chars();
-                while let Some(letter) = inner.next() {
-                    let letter = if letter == '\\' {
-                        inner.next()
-                    } else {
-                        Some(letter)
-                    };
-                    current.extend(letter.filter(|letter| !letter.is_control()));
-                }
+            '"' => in_quotes = !in_quotes,
+            '\\' if in_quotes => {
+                current.extend(letters.next().filter(|letter| !letter.is_control()));
             }
-            '@' => parts.push(std::mem::take(&mut current)),
+            '@' if !in_quotes => parts.push(std::mem::take(&mut current)),
             letter if letter.is_control() => {}
             letter => current.push(letter),
         }
     }
     // What was in quotes may be in a local part only: in a domain it would end the path of a command.
     let unsafe_in_domain = |letter: char| letter.is_whitespace() || "<>()@,;\\\"".contains(letter);
-    let (local, domain) = if parts.is_empty() || current.contains(unsafe_in_domain) {
+    let domain = if parts.is_empty() || current.contains(unsafe_in_domain) {
         parts.push(current);
-        (parts.join("@"), String::new())
+        String::new()
     } else {
-        (parts.join("@"), without_dot(&current))
+        current.trim_end_matches('.').to_owned()
     };
+    let local = parts.join("@");
     (!local.is_empty()).then_some(Mailbox { local, domain })
 }
 

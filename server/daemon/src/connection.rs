@@ -322,8 +322,7 @@ impl Connection<'_> {
         let reply = Reply::new(code, text);
         let tail = format!(" ({untaken}); from={}", envelope.reverse_path);
         let client = self.client(envelope.user.as_ref());
-        client.log_refusal(at, &reply, &tail);
-        reply
+        client.logged(at, reply, &tail)
     }
 }
 

@@ -9,13 +9,13 @@ pub mod restrictions;
 
 use std::net::IpAddr;
 
-use vmaild_protocol::{Envelope, Mailbox, Reply, ReversePath};
+use vmaild_protocol::{Envelope, Mailbox, Reply};
 
 use crate::config::Params;
 use crate::log;
 use crate::tables::Failed;
 use resolve::Route;
-use restrictions::{Facts, Refusal, Restriction, ask};
+use restrictions::{Facts, Refusal, Restriction};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -28,87 +28,56 @@ pub struct Client<'a> {
     pub authenticated: bool,
 }
 
-/// What a restriction list is about; each kind is refused in its own words.
-#[derive(Debug, Clone, Copy)]
-enum Subject<'a> {
-    Client,
-    Helo(&'a str),
-    Sender(&'a ReversePath),
-    Recipient {
-        /// Its mail is delivered here, or relayed for everybody.
-        ours: bool,
-    },
-}
-
 impl Client<'_> {
     /// May mail for this recipient come?
     pub async fn recipient(&self, recipient: &Mailbox, envelope: &Envelope) -> Reply {
-        let sender = &envelope.reverse_path;
-        let reply = match self.check(recipient, &envelope.helo, Some(sender)).await {
-            Ok(()) => return Reply::new(250, "2.1.5 Ok"),
-            Err(reply) => reply,
-        };
-        let from = sender
-            .mailbox()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let tail = format!(
-            "; from=<{from}> to=<{recipient}> proto={} helo=<{}>",
-            envelope.protocol, envelope.helo
-        );
-        self.log_refusal("RCPT", &reply, &tail);
-        reply
+        match self.check(recipient, Some(envelope)).await {
+            Ok(()) => Reply::new(250, "2.1.5 Ok"),
+            Err(reply) => {
+                let (from, proto) = (&envelope.reverse_path, &envelope.protocol);
+                let helo = &envelope.helo;
+                let tail = format!("; from={from} to=<{recipient}> proto={proto} helo=<{helo}>");
+                self.logged("RCPT", reply, &tail)
+            }
+        }
     }
 
     /// VRFY: 252 for what RCPT would take (RFC 5321 §3.5.3).
     pub async fn verify(&self, recipient: &Mailbox) -> Reply {
-        match self.check(recipient, "", None).await {
+        match self.check(recipient, None).await {
             Ok(()) => Reply::new(252, format!("2.0.0 {}", shown(recipient))),
-            Err(reply) => {
-                self.log_refusal("VRFY", &reply, &format!("; to=<{recipient}>"));
-                reply
-            }
+            Err(reply) => self.logged("VRFY", reply, &format!("; to=<{recipient}>")),
         }
     }
 
     /// ETRN: no mail is kept for fetching (RFC 1985 §5.3; the status is RFC 2034 §4's).
     pub fn etrn(&self, domain: &str) -> Reply {
-        if let Some(reply) =
-            self.refused(&self.params.smtpd_client_restrictions, Subject::Client, "")
-        {
-            self.log_refusal("ETRN", &reply, "");
-            return reply;
+        if let Err(reply) = self.may_speak() {
+            return self.logged("ETRN", reply, "");
         }
-        Reply::new(
-            459,
-            format!(
-                "4.7.0 <{}>: service unavailable",
-                domain.trim_start_matches(['@', '#'])
-            ),
-        )
+        let domain = domain.trim_start_matches(['@', '#']);
+        Reply::new(459, format!("4.7.0 <{domain}>: service unavailable"))
     }
 
-    pub(crate) fn log_refusal(&self, command: &str, reply: &Reply, tail: &str) {
+    /// A reply that refuses, as the log has it.
+    pub(crate) fn logged(&self, command: &str, reply: Reply, tail: &str) -> Reply {
+        let (code, ip) = (reply.code, self.ip);
         let text = reply.lines.first().map_or("", String::as_str);
-        let client = format!("unknown[{}]", self.ip);
         log!(
             "smtpd",
-            "NOQUEUE: reject: {command} from {client}: {} {text}{tail}",
-            reply.code
+            "NOQUEUE: reject: {command} from unknown[{ip}]: {code} {text}{tail}"
         );
+        reply
     }
 
-    async fn check(
-        &self,
-        recipient: &Mailbox,
-        helo: &str,
-        sender: Option<&ReversePath>,
-    ) -> Result<(), Reply> {
+    /// VRFY has no envelope.
+    async fn check(&self, recipient: &Mailbox, envelope: Option<&Envelope>) -> Result<(), Reply> {
+        let helo = envelope.map_or("", |envelope| &envelope.helo);
+        let sender = envelope.map(|envelope| &envelope.reverse_path);
         let params = self.params;
         let rcpt = shown(recipient);
         // Asked of bare postmaster too: a port for users only has no exception (RFC 6409 §4.3).
-        let refused = |list, subject| self.refused(list, subject, &rcpt).map_or(Ok(()), Err);
-        refused(&params.smtpd_client_restrictions, Subject::Client)?;
+        self.may_speak()?;
         if recipient.is_bare_postmaster() {
             // RFC 5321 §4.5.1; not even a database that is down stands in the way.
             return Ok(());
@@ -119,76 +88,69 @@ impl Client<'_> {
         let class = resolve::class(params, &mailbox).await.map_err(failed)?;
         // A local part with a route in it could make a server behind this one a relay (R03).
         let ours = class.takes_from_everybody() && !mailbox.local.contains(['@', '%', '!']);
-        refused(&params.smtpd_helo_restrictions, Subject::Helo(helo))?;
+        self.ask(&params.smtpd_helo_restrictions, helo, "Helo command", true)?;
         if let Some(sender) = sender {
-            refused(&params.smtpd_sender_restrictions, Subject::Sender(sender))?;
+            let sender = sender.mailbox().map(shown).unwrap_or_default();
+            let list = &params.smtpd_sender_restrictions;
+            self.ask(list, &sender, "Sender address", true)?;
         }
         for list in [
             &params.smtpd_relay_restrictions,
             &params.smtpd_recipient_restrictions,
         ] {
-            refused(list, Subject::Recipient { ours })?;
+            self.ask(list, &rcpt, "Recipient address", ours)?;
         }
         // Both are asked at once: the answer waits for the slower one only.
         let (known, route) = tokio::join!(
             resolve::is_known(params, &mailbox, class),
             resolve::route_in(params, &mailbox, class),
         );
-        let unknown = |text: &str| format!("<{rcpt}>: Recipient address rejected: {text}");
+        let rejected = |code, status: &str, text: &str| {
+            let text = format!("{status} <{rcpt}>: Recipient address rejected: {text}");
+            Err(Reply::new(code, text))
+        };
         if params.smtpd_reject_unlisted_recipient && !known.map_err(failed)? {
-            let table = class.table();
-            return Err(Reply::new(
-                550,
-                format!(
-                    "5.1.1 {}",
-                    unknown(&format!("User unknown in {table} table"))
-                ),
-            ));
+            return rejected(550, "5.1.1", &class.unknown_user());
         }
         match route.map_err(failed)? {
-            Route::Error { status, text } if class.takes_routes() => {
-                Err(Reply::new(550, format!("{status} {}", unknown(&text))))
-            }
+            Route::Error { status, text } if class.takes_routes() => rejected(550, &status, &text),
             Route::Unknown(value) if value.starts_with("retry:") => {
                 let (status, text) = resolve::status_and_text(&value["retry:".len()..], '4');
-                Err(Reply::new(450, format!("{status} {}", unknown(&text))))
+                rejected(450, &status, &text)
             }
             _ => Ok(()),
         }
     }
 
-    /// Asks a list; the reply with which it refuses.
-    fn refused(&self, list: &[Restriction], subject: Subject<'_>, rcpt: &str) -> Option<Reply> {
+    fn may_speak(&self) -> Result<(), Reply> {
+        let client = format!("unknown[{}]", self.ip);
+        let list = &self.params.smtpd_client_restrictions;
+        self.ask(list, &client, "Client host", true)
+    }
+
+    /// Asks a list about `subject`, the `what` of this mail.
+    fn ask(
+        &self,
+        list: &[Restriction],
+        subject: &str,
+        what: &str,
+        ours: bool,
+    ) -> Result<(), Reply> {
         let facts = Facts {
             neighbour: self.params.is_neighbour(self.ip),
             authenticated: self.authenticated,
-            // Lists that are not about the destination refuse nothing because of it.
-            ours: !matches!(subject, Subject::Recipient { ours: false }),
+            ours,
         };
-        ask(list, facts).map(|refusal| self.denied(subject, refusal, rcpt))
-    }
-
-    fn denied(&self, subject: Subject<'_>, refusal: Refusal, rcpt: &str) -> Reply {
-        let (code, status) = match (refusal.permanent, refusal.relaying) {
-            (true, _) => (554, "5.7.1"),
-            (false, true) => (454, "4.7.1"),
-            (false, false) => (450, "4.7.1"),
+        let Some(Refusal { code, relaying }) = restrictions::ask(list, facts) else {
+            return Ok(());
         };
-        if refusal.relaying {
-            return Reply::new(code, format!("{status} <{rcpt}>: Relay access denied"));
-        }
-        let what = match subject {
-            Subject::Client => format!("<unknown[{}]>: Client host rejected", self.ip),
-            Subject::Helo(name) => format!("<{name}>: Helo command rejected"),
-            Subject::Sender(path) => {
-                format!(
-                    "<{}>: Sender address rejected",
-                    path.mailbox().map(shown).unwrap_or_default()
-                )
-            }
-            Subject::Recipient { .. } => format!("<{rcpt}>: Recipient address rejected"),
+        let status = if code == 554 { "5.7.1" } else { "4.7.1" };
+        let text = if relaying {
+            format!("{status} <{subject}>: Relay access denied")
+        } else {
+            format!("{status} <{subject}>: {what} rejected: Access denied")
         };
-        Reply::new(code, format!("{status} {what}: Access denied"))
+        Err(Reply::new(code, text))
     }
 }
 

@@ -8,7 +8,6 @@
 //! characters anywhere is never asked, because SQL pads and folds where mail does not. Promised to
 //! every caller: a value that holds nothing but blanks and commas counts as absent, with a log line.
 
-pub(crate) mod fixed;
 pub(crate) mod mysql;
 pub(crate) mod source;
 pub(crate) mod sql;
@@ -16,6 +15,7 @@ pub(crate) mod sqlite;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,10 +27,10 @@ use crate::log;
 /// What was asked for a recipient need not be asked again for so long.
 const REMEMBERED: Duration = Duration::from_secs(1);
 /// Answers that are remembered, at most.
-const REMEMBERED_KEYS: usize = 64;
+const ANSWERS: usize = 64;
 
 tokio::task_local! {
-    static MEMORY: RefCell<HashMap<(u64, String), (Instant, Option<String>)>>;
+    static MEMORY: RefCell<HashMap<(u64, Vec<String>), (Instant, Vec<Option<String>>)>>;
 }
 
 /// Runs a session, which remembers for `REMEMBERED` what was asked since `forget`: RCPT, the end of the
@@ -58,7 +58,6 @@ pub struct Failed {
 pub type Lookup = Result<Option<String>, Failed>;
 
 /// One table, under the name that the configuration gives it.
-#[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) name: String,
     kind: Kind,
@@ -66,11 +65,20 @@ pub(crate) struct Table {
     number: u64,
 }
 
-#[derive(Debug)]
 pub(crate) enum Kind {
     Mysql(mysql::Table),
     Sqlite(sqlite::Table),
-    Fixed(fixed::Table),
+    /// `static:value`: every key has this value.
+    Static(String),
+    /// `inline:{ k=v, { k = v } }`, or a domain in a list of domains, which is its own value.
+    Rows(HashMap<String, String>),
+}
+
+/// What is behind it has passwords in it.
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 impl Table {
@@ -89,46 +97,37 @@ impl Table {
             return Ok(values);
         }
         let answer = match &self.kind {
-            Kind::Fixed(table) => return Ok(keys.iter().map(|key| table.get(key)).collect()),
+            Kind::Static(value) => return Ok(vec![Some(value.clone()); keys.len()]),
+            Kind::Rows(rows) => return Ok(keys.iter().map(|key| rows.get(key).cloned()).collect()),
             Kind::Mysql(table) => table.ask(keys).await,
             Kind::Sqlite(table) => table.ask(keys).await,
         };
         if let Ok(values) = &answer {
             self.remember(keys, values);
         }
-        answer.map_err(|reason| {
-            let failed = Failed {
+        answer
+            .map_err(|reason| Failed {
                 table: self.name.clone(),
                 reason,
-            };
-            log!("smtpd", "warning: {failed}");
-            failed
-        })
-    }
-
-    /// Its place in a session's memory.
-    fn place(&self, key: &str) -> (u64, String) {
-        (self.number, key.to_owned())
+            })
+            .inspect_err(|failed| log!("smtpd", "warning: {failed}"))
     }
 
     fn remembered(&self, keys: &[String]) -> Option<Vec<Option<String>>> {
-        let all = MEMORY.try_with(|memory| {
+        let values = MEMORY.try_with(|memory| {
             let memory = memory.borrow();
-            let value = |key: &String| {
-                let (when, value) = memory.get(&self.place(key))?;
-                (when.elapsed() < REMEMBERED).then(|| value.clone())
-            };
-            keys.iter().map(value).collect()
+            let (when, values) = memory.get(&(self.number, keys.to_vec()))?;
+            (when.elapsed() < REMEMBERED).then(|| values.clone())
         });
-        all.ok().flatten()
+        values.ok().flatten()
     }
 
     fn remember(&self, keys: &[String], values: &[Option<String>]) {
         let _ = MEMORY.try_with(|memory| {
             let mut memory = memory.borrow_mut();
-            let room = REMEMBERED_KEYS.saturating_sub(memory.len());
-            for (key, value) in keys.iter().zip(values).take(room) {
-                memory.insert(self.place(key), (Instant::now(), value.clone()));
+            if memory.len() < ANSWERS {
+                let answer = (Instant::now(), values.to_vec());
+                memory.insert((self.number, keys.to_vec()), answer);
             }
         });
     }
@@ -152,11 +151,11 @@ impl Maps {
 
     /// The one value of `static:value`, where that is all there is.
     pub fn fixed(&self) -> Option<&str> {
-        match self.0.as_ref() {
-            [table] => match &table.kind {
-                Kind::Fixed(fixed::Table::Static(value)) => Some(value),
-                _ => None,
-            },
+        let [table] = self.0.as_ref() else {
+            return None;
+        };
+        match &table.kind {
+            Kind::Static(value) => Some(value),
             _ => None,
         }
     }
@@ -183,38 +182,43 @@ impl Maps {
         Ok(self.search(&keys, true).await?.map(|(_, value)| value))
     }
 
-    /// The first of `keys` that any table knows, as its index and its value; of several tables that
-    /// know that key, the first. (So a catch-all in the first table does not hide a mailbox in the
-    /// second.) One round trip a table, however many keys.
-    pub async fn first(&self, keys: &[String]) -> Result<Option<(usize, String)>, Failed> {
+    /// The first of `keys` that any table knows, and its value; of several tables that know it, the
+    /// first. (So a catch-all in the first table does not hide a mailbox in the second.) One round
+    /// trip a table, however many keys.
+    pub async fn first<'a>(&self, keys: &'a [String]) -> Result<Option<(&'a str, String)>, Failed> {
         self.search(keys, false).await
     }
 
-    async fn search(
+    async fn search<'a>(
         &self,
-        keys: &[String],
+        keys: &'a [String],
         even_empty: bool,
-    ) -> Result<Option<(usize, String)>, Failed> {
-        let keys: Vec<_> = (0..)
-            .zip(keys)
-            .filter_map(|(at, key)| Some((at, fold(key)?)))
-            .collect();
-        let (places, mut keys): (Vec<usize>, Vec<String>) = keys.into_iter().unzip();
+    ) -> Result<Option<(&'a str, String)>, Failed> {
+        let keys = keys
+            .iter()
+            .filter_map(|key| Some((key.as_str(), fold(key)?)));
+        let (names, mut keys): (Vec<&str>, Vec<String>) = keys.unzip();
         let mut best = None;
         for table in self.0.iter() {
             if keys.is_empty() {
                 break;
             }
             let values = table.ask(&keys).await?;
-            for (at, value) in values.into_iter().enumerate() {
-                let Some(value) = value else { continue };
-                if even_empty && value.is_empty() || holds_something(&table.name, &keys[at], &value)
-                {
-                    best = Some((places[at], value));
-                    // Tables that follow can only win with a key that goes before this one.
-                    keys.truncate(at);
-                    break;
+            let found = values.into_iter().enumerate().find_map(|(at, value)| {
+                let value = value?;
+                let holds = value.contains(|c: char| c != ',' && !c.is_whitespace());
+                let counts = holds || even_empty && value.is_empty();
+                if !counts {
+                    let (table, key) = (&table.name, &keys[at]);
+                    let why = "has no value, and counts as absent";
+                    log!("smtpd", "warning: {table}: row of {key} {why}");
                 }
+                counts.then_some((at, value))
+            });
+            if let Some((at, value)) = found {
+                best = Some((names[at], value));
+                // Tables that follow can only win with a key that goes before this one.
+                keys.truncate(at);
             }
         }
         Ok(best)
@@ -253,17 +257,6 @@ fn fold(key: &str) -> Option<String> {
     sound.then(|| folded(key))
 }
 
-fn holds_something(table: &str, key: &str, value: &str) -> bool {
-    let holds = value.contains(|c: char| c != ',' && !c.is_whitespace());
-    if !holds {
-        log!(
-            "smtpd",
-            "warning: {table}: row of {key} has no value, and counts as absent"
-        );
-    }
-    holds
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,31 +288,15 @@ mod tests {
         assert_eq!(fold(key).as_deref(), asked);
     }
 
-    fn inline(name: &str, rows: &[(&str, &str)]) -> Arc<Table> {
-        let rows = rows
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
-        Arc::new(Table::new(name, Kind::Fixed(fixed::Table::Inline(rows))))
-    }
-
     #[tokio::test]
     async fn a_value_of_blanks_and_commas_is_no_row() {
-        let maps = Maps::new(vec![inline(
-            "t",
-            &[("a@d", " ,, "), ("@d", "z@d"), ("q@d", "")],
-        )]);
-        assert_eq!(
-            maps.find("a", "d", None).await.unwrap().as_deref(),
-            Some("z@d")
-        );
+        let rows = [("a@d", " ,, "), ("@d", "z@d"), ("q@d", "")];
+        let rows = rows.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let maps = Maps::new(vec![Arc::new(Table::new("t", Kind::Rows(rows.into())))]);
+        let found = maps.find("a", "d", None).await.unwrap();
+        assert_eq!(found.as_deref(), Some("z@d"));
         assert_eq!(maps.get("a@d").await.unwrap(), None);
-        assert_eq!(
-            maps.find_even_empty("q", "d", None)
-                .await
-                .unwrap()
-                .as_deref(),
-            Some("")
-        );
+        let found = maps.find_even_empty("q", "d", None).await.unwrap();
+        assert_eq!(found.as_deref(), Some(""));
     }
 }

@@ -9,7 +9,7 @@
 use alloc::string::String;
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
-use core::str::FromStr;
+use core::str::{Chars, FromStr};
 
 /// The longest domain, in octets (RFC 5321 §4.5.3.1.2).
 const DOMAIN_LIMIT: usize = 255;
@@ -76,8 +76,7 @@ impl Mailbox {
 pub fn folded(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     for letter in text.chars() {
-        let mut lower = letter.to_lowercase();
-        if !letter.is_ascii() && lower.any(|letter| letter.is_ascii()) {
+        if !letter.is_ascii() && letter.to_lowercase().any(|lower| lower.is_ascii()) {
             folded.push(letter);
         } else {
             folded.extend(letter.to_lowercase());
@@ -105,11 +104,8 @@ impl fmt::Display for Mailbox {
         use fmt::Write;
         // What was parsed holds no control character; what was put together by hand may.
         let safe = |letter: char| if letter.is_control() { '?' } else { letter };
-        let plain = self
-            .local
-            .split('.')
-            .all(|word| !word.is_empty() && word.chars().all(is_atext));
-        if plain {
+        let is_atom = |word: &str| !word.is_empty() && word.chars().all(is_atext);
+        if self.local.split('.').all(is_atom) {
             f.write_str(&self.local)?;
         } else {
             f.write_char('"')?;
@@ -123,12 +119,9 @@ impl fmt::Display for Mailbox {
         }
         if !self.domain.is_empty() {
             f.write_char('@')?;
-            self.domain
-                .chars()
-                .map(safe)
-                .try_for_each(|letter| f.write_char(letter))?;
         }
-        Ok(())
+        let mut domain = self.domain.chars().map(safe);
+        domain.try_for_each(|letter| f.write_char(letter))
     }
 }
 
@@ -147,34 +140,25 @@ impl FromStr for ReversePath {
     type Err = BadAddress;
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
-        let text = without_brackets(text)?;
-        let mut cursor = Cursor {
-            rest: without_source_route(text)?,
-        };
-        cursor.skip_blanks();
-        let local = cursor.local_part()?;
-        cursor.skip_blanks();
-        if cursor.rest.is_empty() {
+        let text = without_source_route(without_brackets(text)?)?;
+        let (local, rest) = local_part(text.trim_start_matches(BLANKS))?;
+        let rest = rest.trim_matches(BLANKS);
+        let domain = match rest.strip_prefix('@') {
+            Some(domain) => domain.trim_start_matches(BLANKS),
+            None if rest.is_empty() && local.is_empty() => return Ok(Self::Null),
             // A quoted address without a domain would be taken for the address in the quotes.
-            return match local.as_str() {
-                "" => Ok(Self::Null),
-                _ if local.contains('@') => Err(BadAddress),
-                _ => Ok(Self::Mailbox(Mailbox {
-                    local,
-                    domain: String::new(),
-                })),
-            };
-        }
-        cursor.rest = cursor.rest.strip_prefix('@').ok_or(BadAddress)?;
-        let domain = cursor.rest.trim_matches(BLANKS);
+            None if rest.is_empty() && !local.contains('@') => {
+                let domain = String::new();
+                return Ok(Self::Mailbox(Mailbox { local, domain }));
+            }
+            None => return Err(BadAddress),
+        };
         let domain = domain.strip_suffix('.').unwrap_or(domain);
         if local.is_empty() || !(is_domain(domain) || is_literal(domain)) {
             return Err(BadAddress);
         }
-        Ok(Self::Mailbox(Mailbox {
-            local,
-            domain: domain.into(),
-        }))
+        let domain = domain.into();
+        Ok(Self::Mailbox(Mailbox { local, domain }))
     }
 }
 
@@ -216,10 +200,8 @@ pub(crate) const BLANKS: &[char] = &[' ', '\t', '\r', '\u{b}', '\u{c}'];
 fn without_brackets(text: &str) -> Result<&str, BadAddress> {
     let mut text = text.trim_matches(BLANKS);
     while let Some(open) = text.strip_prefix('<') {
-        text = open
-            .strip_suffix('>')
-            .ok_or(BadAddress)?
-            .trim_matches(BLANKS);
+        let inner = open.strip_suffix('>').ok_or(BadAddress)?;
+        text = inner.trim_matches(BLANKS);
     }
     Ok(text)
 }
@@ -234,66 +216,51 @@ fn without_source_route(text: &str) -> Result<&str, BadAddress> {
         let host = hop.trim_matches(BLANKS).strip_prefix('@');
         host.is_some_and(|host| is_domain(host) || is_literal(host))
     };
-    if route.split(',').all(hop) {
-        Ok(address)
-    } else {
-        Err(BadAddress)
+    route
+        .split(',')
+        .all(hop)
+        .then_some(address)
+        .ok_or(BadAddress)
+}
+
+/// Words and quoted words with dots between them, unquoted, and what stands behind them.
+fn local_part(text: &str) -> Result<(String, &str), BadAddress> {
+    let mut local = String::new();
+    let mut letters = text.chars();
+    // Whether a quoted word may begin here, and whether one has just ended.
+    let (mut open, mut closed) = (true, false);
+    loop {
+        let rest = letters.as_str();
+        match letters.next() {
+            Some('"') if open => {
+                quoted_word(&mut letters, &mut local)?;
+                (open, closed) = (false, true);
+            }
+            Some('.') => {
+                local.push('.');
+                (open, closed) = (true, false);
+            }
+            Some(letter) if is_atext(letter) && !closed => {
+                local.push(letter);
+                open = false;
+            }
+            _ => return Ok((local, rest)),
+        }
     }
 }
 
-/// What is still to be read of an address.
-struct Cursor<'a> {
-    rest: &'a str,
-}
-
-impl Cursor<'_> {
-    fn skip_blanks(&mut self) {
-        self.rest = self.rest.trim_start_matches(BLANKS);
-    }
-
-    fn next(&mut self) -> Option<char> {
-        let mut letters = self.rest.chars();
-        let letter = letters.next();
-        self.rest = letters.as_str();
-        letter
-    }
-
-    /// Words and quoted words with dots between them, unquoted.
-    fn local_part(&mut self) -> Result<String, BadAddress> {
-        let mut local = String::new();
-        // Whether a quoted word may begin here, and whether one has just ended.
-        let (mut open, mut closed) = (true, false);
-        while let Some(letter) = self.rest.chars().next() {
-            match letter {
-                '"' if open => {
-                    self.next();
-                    self.quoted_word(&mut local)?;
-                    (open, closed) = (false, true);
-                    continue;
-                }
-                '.' => (open, closed) = (true, false),
-                _ if is_atext(letter) && !closed => open = false,
-                _ => break,
-            }
-            local.push(letter);
-            self.next();
+/// The rest of a quoted word, to its closing quote (RFC 5321 §4.1.2, Quoted-string).
+fn quoted_word(letters: &mut Chars<'_>, local: &mut String) -> Result<(), BadAddress> {
+    loop {
+        let letter = match letters.next().ok_or(BadAddress)? {
+            '"' => return Ok(()),
+            '\\' => letters.next().ok_or(BadAddress)?,
+            letter => letter,
+        };
+        if letter.is_control() {
+            return Err(BadAddress);
         }
-        Ok(local)
-    }
-
-    /// The rest of a quoted word, to its closing quote (RFC 5321 §4.1.2, Quoted-string).
-    fn quoted_word(&mut self, local: &mut String) -> Result<(), BadAddress> {
-        loop {
-            let letter = match self.next().ok_or(BadAddress)? {
-                '"' => return Ok(()),
-                '\\' => self.next().ok_or(BadAddress)?,
-                letter => letter,
-            };
-            if letter.is_control() {
-                return Err(BadAddress);
-            }
-            local.push(letter);
-        }
+        local.push(letter);
     }
 }
 
@@ -324,23 +291,18 @@ pub fn is_domain(text: &str) -> bool {
     };
     text.len() <= DOMAIN_LIMIT
         && text.split('.').all(label)
-        && !text
-            .bytes()
-            .all(|octet| octet.is_ascii_digit() || octet == b'.')
+        && text.contains(|letter: char| !letter.is_ascii_digit() && letter != '.')
 }
 
 /// Whether it is an address literal in its brackets (RFC 5321 §4.1.3).
 fn is_literal(text: &str) -> bool {
-    let Some(inner) = text
+    let text = text
         .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'))
-    else {
-        return false;
-    };
-    match inner.split_once(':') {
+        .and_then(|text| text.strip_suffix(']'));
+    text.is_some_and(|text| match text.split_once(':') {
         Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6") => {
             address.parse::<Ipv6Addr>().is_ok()
         }
-        _ => inner.parse::<Ipv4Addr>().is_ok(),
-    }
+        _ => text.parse::<Ipv4Addr>().is_ok(),
+    })
 }

@@ -21,13 +21,12 @@ pub enum Bare {
     Cr,
 }
 
-/// Where a reader of content after DATA stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Where a reader of content stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// At the beginning of a line.
-    #[default]
     LineStart,
-    /// Behind the dot that begins a line.
+    /// Behind the dot that begins a line after DATA.
     Dot,
     /// Behind that dot and CR.
     DotCr,
@@ -37,19 +36,40 @@ enum Place {
     Cr,
 }
 
-/// Takes the dots off content after DATA and finds its end.
-#[derive(Debug, Default)]
-pub struct Unstuffer {
+/// The content of a message as it comes: its line ends are checked, dots are taken off, it is
+/// handed out in blocks, and given up when it grows too big.
+#[derive(Debug)]
+pub struct Content {
+    /// It comes after DATA: a dot may begin a line to be taken off, or be the end.
+    dots: bool,
     place: Place,
+    block: Vec<u8>,
+    /// Octets so far, those of a message given up included.
+    size: u64,
+    limit: u64,
+    kept: bool,
 }
 
-impl Unstuffer {
+impl Content {
+    /// An empty message of at most `limit` octets, 0 means no limit; with `dots` after DATA,
+    /// without in chunks.
+    pub fn new(limit: u64, dots: bool) -> Self {
+        let limit = if limit == 0 { u64::MAX } else { limit };
+        Self {
+            dots,
+            place: Place::LineStart,
+            block: Vec::new(),
+            size: 0,
+            limit,
+            kept: true,
+        }
+    }
+
     /// Reads octets until the end of data or their own end: how many were read, and whether the
-    /// end of data is behind them.
+    /// end of data is behind them. Chunks may be cut between CR and LF.
     pub fn read(
         &mut self,
         octets: &[u8],
-        body: &mut Body,
         actions: &mut VecDeque<Action>,
     ) -> Result<(usize, bool), Bare> {
         let mut rest = octets;
@@ -60,7 +80,7 @@ impl Unstuffer {
                 let (text, behind) = rest
                     .split_at_checked(end.unwrap_or(rest.len()))
                     .unwrap_or_default();
-                body.write(text, actions);
+                self.write(text, actions);
                 rest = behind;
             }
             let Some((&octet, behind)) = rest.split_first() else {
@@ -69,7 +89,7 @@ impl Unstuffer {
             rest = behind;
             self.place = match (self.place, octet) {
                 (Place::Cr, b'\n') => {
-                    body.write(b"\r\n", actions);
+                    self.write(b"\r\n", actions);
                     Place::LineStart
                 }
                 (Place::DotCr, b'\n') => {
@@ -80,95 +100,28 @@ impl Unstuffer {
                 (_, b'\n') => return Err(Bare::Lf),
                 (Place::Dot, b'\r') => Place::DotCr,
                 (_, b'\r') => Place::Cr,
-                (Place::LineStart, b'.') => Place::Dot,
+                (Place::LineStart, b'.') if self.dots => Place::Dot,
                 _ => {
-                    body.write(&[octet], actions);
+                    self.write(&[octet], actions);
                     Place::Within
                 }
             };
         }
     }
-}
 
-/// Checks the line ends of BDAT chunks; a chunk may be cut between CR and LF.
-#[derive(Debug, Default)]
-pub struct ChunkReader {
-    /// The last octet so far is CR.
-    after_cr: bool,
-    /// The last octet so far is not LF.
-    within_line: bool,
-}
-
-impl ChunkReader {
-    /// Reads octets of a chunk.
-    pub fn read(
-        &mut self,
-        octets: &[u8],
-        body: &mut Body,
-        actions: &mut VecDeque<Action>,
-    ) -> Result<(), Bare> {
-        let mut rest = octets;
-        loop {
-            if self.after_cr {
-                let Some((&octet, behind)) = rest.split_first() else {
-                    return Ok(());
-                };
-                if octet != b'\n' {
-                    return Err(Bare::Cr);
-                }
-                rest = behind;
-                body.write(b"\r\n", actions);
-                (self.after_cr, self.within_line) = (false, false);
-            }
-            let end = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n'));
-            let (text, behind) = rest
-                .split_at_checked(end.unwrap_or(rest.len()))
-                .unwrap_or_default();
-            self.within_line |= !text.is_empty();
-            body.write(text, actions);
-            match behind.split_first() {
-                None => return Ok(()),
-                Some((b'\n', _)) => return Err(Bare::Lf),
-                Some((_, behind)) => {
-                    self.after_cr = true;
-                    rest = behind;
-                }
-            }
+    /// All of it was read: a last line without its CRLF gets one, and what is held back is handed
+    /// out.
+    pub fn finish(&mut self, actions: &mut VecDeque<Action>) -> Result<(), Bare> {
+        match self.place {
+            Place::Cr | Place::DotCr => return Err(Bare::Cr),
+            // No octet of the client's, so it counts for no limit.
+            Place::Within => self.append(b"\r\n", actions),
+            Place::LineStart | Place::Dot => {}
         }
-    }
-
-    /// The last chunk has been read: a last line without its CRLF gets one.
-    pub fn finish(&self, body: &mut Body, actions: &mut VecDeque<Action>) -> Result<(), Bare> {
-        if self.after_cr {
-            return Err(Bare::Cr);
-        }
-        if self.within_line {
-            body.append(b"\r\n", actions);
+        if self.kept && !self.block.is_empty() {
+            actions.push_back(Action::Content(core::mem::take(&mut self.block)));
         }
         Ok(())
-    }
-}
-
-/// The message that is being received: handed out in blocks, given up when it grows too big.
-#[derive(Debug)]
-pub struct Body {
-    block: Vec<u8>,
-    /// Octets so far, those of a message given up included.
-    size: u64,
-    limit: u64,
-    kept: bool,
-}
-
-impl Body {
-    /// An empty message of at most `limit` octets; 0 means no limit.
-    pub fn new(limit: u64) -> Self {
-        let limit = if limit == 0 { u64::MAX } else { limit };
-        Self {
-            block: Vec::new(),
-            size: 0,
-            limit,
-            kept: true,
-        }
     }
 
     /// Whether so many octets more would still be within the limit.
@@ -183,32 +136,23 @@ impl Body {
         self.kept
     }
 
-    /// More text. Beyond the limit the message is discarded, once, and the rest only counted.
-    pub fn write(&mut self, text: &[u8], actions: &mut VecDeque<Action>) {
-        let room = usize::try_from(self.limit.saturating_sub(self.size)).unwrap_or(usize::MAX);
-        self.size = self
-            .size
-            .saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
-        if self.kept {
-            self.append(text.get(..room).unwrap_or(text), actions);
-            if text.len() > room {
-                self.discard(actions);
-            }
-        }
-    }
-
-    /// Hands out what is still held back.
-    pub fn finish(&mut self, actions: &mut VecDeque<Action>) {
-        if self.kept && !self.block.is_empty() {
-            actions.push_back(Action::Content(core::mem::take(&mut self.block)));
-        }
-    }
-
     /// Gives the message up.
     pub fn discard(&mut self, actions: &mut VecDeque<Action>) {
         if core::mem::take(&mut self.kept) {
             self.block = Vec::new();
             actions.push_back(Action::Discard);
+        }
+    }
+
+    /// More text. Beyond the limit the message is discarded, once, and the rest only counted.
+    fn write(&mut self, text: &[u8], actions: &mut VecDeque<Action>) {
+        let room = usize::try_from(self.limit.saturating_sub(self.size)).unwrap_or(usize::MAX);
+        self.size = self.size.saturating_add(text.len() as u64);
+        if self.kept {
+            self.append(text.get(..room).unwrap_or(text), actions);
+            if text.len() > room {
+                self.discard(actions);
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `address` | paths and mailboxes of the envelope (RFC 5321 §4.1.2) |
 //! | `command` | one command line, parsed |
-//! | `data` | message content after DATA: dot-unstuffing, the end of data, bare CR and LF |
+//! | `data` | message content: dot-unstuffing, the end of data, bare CR and LF, the size |
 //! | `line` | bytes cut into command lines, with a limit |
 //! | `reply` | a reply: written by the server, read by the client that delivers |
 //! | `sasl` | AUTH PLAIN and LOGIN (RFC 4954, RFC 4616) |

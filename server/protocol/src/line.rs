@@ -25,7 +25,7 @@ pub enum Line {
 }
 
 /// What was fed and not yet consumed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Input {
     octets: Vec<u8>,
     /// How much of `octets` was consumed.
@@ -44,12 +44,8 @@ impl Input {
     /// Nothing fed yet; lines up to `limit` octets without CRLF are kept whole.
     pub fn new(limit: usize) -> Self {
         Self {
-            octets: Vec::new(),
-            consumed: 0,
-            line: Vec::new(),
-            ends_with_cr: false,
-            skipped: false,
             limit,
+            ..Self::default()
         }
     }
 
@@ -128,28 +124,24 @@ mod tests {
     }
 
     #[test]
-    fn a_line_up_to_the_limit_is_kept_whole() {
-        assert_eq!(
-            lines(b"abcd\r\n\r\na"),
-            [whole(b"abcd", false), whole(b"", false)]
-        );
-        assert_eq!(lines(b"ab\r\r\n"), [whole(b"ab\r", false)]);
-    }
-
-    #[test]
-    fn a_line_over_the_limit_is_cut_and_the_next_one_is_not() {
-        assert_eq!(
-            lines(b"abcde\r\nf\r\n"),
-            [whole(b"abcd", true), whole(b"f", false)]
-        );
-        assert_eq!(
-            lines(b"abcd\refg\r\nh\r\n"),
-            [whole(b"abcd", true), whole(b"h", false)]
-        );
-    }
-
-    #[test]
-    fn a_lf_without_cr_is_reported_however_long_the_line() {
-        assert_eq!(lines(b"\nabcdefgh\n"), [Line::BareLf, Line::BareLf]);
+    fn lines_end_with_crlf_and_are_cut_at_the_limit() {
+        for (fed, expected) in [
+            (
+                &b"abcd\r\n\r\na"[..],
+                &[whole(b"abcd", false), whole(b"", false)][..],
+            ),
+            (b"ab\r\r\n", &[whole(b"ab\r", false)]),
+            (
+                b"abcde\r\nf\r\n",
+                &[whole(b"abcd", true), whole(b"f", false)],
+            ),
+            (
+                b"abcd\refg\r\nh\r\n",
+                &[whole(b"abcd", true), whole(b"h", false)],
+            ),
+            (b"\nabcdefgh\n", &[Line::BareLf, Line::BareLf]),
+        ] {
+            assert_eq!(lines(fed), expected);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! (RFC 5321 §4.5.3.1.5), printable ASCII only, whatever a client managed to get echoed; what is
 //! too long is cut. Read: with patience (bare codes, bare LF), but never more than 64 KiB or 500
 //! lines, and never two classes in one reply.
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -12,6 +12,18 @@ use core::fmt;
 const LINE_LIMIT: usize = 512;
 /// What of it is left for text: four octets are code and separator, two are CRLF.
 const TEXT_LIMIT: usize = LINE_LIMIT - 6;
+
+/// The most octets of one reply that is read.
+const SIZE_LIMIT: usize = 64 * 1024;
+/// The most lines of one reply that is read.
+const LINES_LIMIT: usize = 500;
+
+/// A line that does not begin with a code from 200 to 599 and a separator.
+const NO_CODE: &str = "a reply line does not begin with a three-digit code";
+/// The lines of one reply disagree about its class.
+const MIXED: &str = "the lines of one reply have different codes";
+/// More without an end.
+const TOO_LONG: &str = "a reply is longer than 64 KiB or 500 lines";
 
 /// One reply of one or more lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +53,7 @@ impl Reply {
 
     /// Granted: 2yz or 3yz.
     pub fn is_positive(&self) -> bool {
-        self.is_success() || self.is_intermediate()
+        matches!(self.code / 100, 2 | 3)
     }
 
     /// 2yz: done.
@@ -62,32 +74,34 @@ impl Reply {
     /// The enhanced code (RFC 2034 §3) of the first line, where it has one of the reply's class.
     pub fn enhanced(&self) -> Option<&str> {
         let word = self.lines.first()?.split(' ').next()?;
-        let mut parts = word.split('.');
-        let class = parts.next()?.parse::<u16>().ok()?;
         let number = |part: &str| {
             (1..=3).contains(&part.len()) && part.bytes().all(|octet| octet.is_ascii_digit())
         };
-        let numbers = parts.next().is_some_and(number) && parts.next().is_some_and(number);
-        (class == self.code / 100 && numbers && parts.next().is_none()).then_some(word)
+        match word.split('.').collect::<Vec<_>>()[..] {
+            [class, subject, detail] if number(subject) && number(detail) => {
+                (class.parse() == Ok(self.code / 100)).then_some(word)
+            }
+            _ => None,
+        }
     }
 
     /// The octets that go to the client.
     pub fn to_wire(&self) -> Vec<u8> {
-        let code = alloc::format!("{}", self.code.clamp(200, 599));
-        let mut wire = Vec::new();
-        let mut lines = self.lines.iter().map(String::as_str).peekable();
+        let code = self.code.clamp(200, 599).to_string();
+        let mut wire = String::new();
+        let mut lines = self.lines.iter().map(String::as_str);
         let mut next = lines.next().or(Some(""));
         while let Some(line) = next {
             next = lines.next();
-            wire.extend_from_slice(code.as_bytes());
-            wire.push(if next.is_some() { b'-' } else { b' ' });
+            wire.push_str(&code);
+            wire.push(if next.is_some() { '-' } else { ' ' });
             wire.extend(line.chars().take(TEXT_LIMIT).map(|letter| match letter {
-                ' '..='~' => u8::try_from(letter).unwrap_or(b'?'),
-                _ => b'?',
+                ' '..='~' => letter,
+                _ => '?',
             }));
-            wire.extend_from_slice(b"\r\n");
+            wire.push_str("\r\n");
         }
-        wire
+        wire.into_bytes()
     }
 }
 
@@ -98,29 +112,6 @@ impl fmt::Display for Reply {
         self.lines.iter().try_for_each(|line| write!(f, " {line}"))
     }
 }
-
-/// What a server sent was no reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MalformedReply {
-    /// A line that does not begin with a code from 200 to 599 and a separator.
-    NoCode,
-    /// The lines of one reply disagree about its class.
-    Mixed,
-    /// More than 64 KiB or 500 lines without an end.
-    TooLong,
-}
-
-impl fmt::Display for MalformedReply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoCode => "a reply line does not begin with a three-digit code",
-            Self::Mixed => "the lines of one reply have different codes",
-            Self::TooLong => "a reply is longer than 64 KiB or 500 lines",
-        })
-    }
-}
-
-impl core::error::Error for MalformedReply {}
 
 /// Reads replies from what a server sends, in any pieces.
 ///
@@ -140,11 +131,6 @@ pub struct ReplyReader {
 }
 
 impl ReplyReader {
-    /// The most octets of one reply.
-    pub const SIZE_LIMIT: usize = 64 * 1024;
-    /// The most lines of one reply.
-    pub const LINES_LIMIT: usize = 500;
-
     /// A reader at the beginning of a connection.
     pub fn new() -> Self {
         Self::default()
@@ -155,30 +141,28 @@ impl ReplyReader {
         self.pending.extend_from_slice(octets);
     }
 
-    /// The next whole reply, or `None` when more must be fed.
-    pub fn next_reply(&mut self) -> Result<Option<Reply>, MalformedReply> {
+    /// The next whole reply, or `None` when more must be fed; an error says why it is none.
+    pub fn next_reply(&mut self) -> Result<Option<Reply>, &'static str> {
         while let Some(line) = self.next_line() {
             self.size = self.size.saturating_add(line.len());
             let line = line.trim_ascii_end();
-            let (code, last, text) = read_line(line).ok_or(MalformedReply::NoCode)?;
+            let (code, last, text) = read_line(line).ok_or(NO_CODE)?;
             if !self.lines.is_empty() && self.code / 100 != code / 100 {
-                return Err(MalformedReply::Mixed);
+                return Err(MIXED);
             }
-            if self.size > Self::SIZE_LIMIT || self.lines.len() >= Self::LINES_LIMIT {
-                return Err(MalformedReply::TooLong);
+            if self.size > SIZE_LIMIT || self.lines.len() >= LINES_LIMIT {
+                return Err(TOO_LONG);
             }
             self.code = code;
             self.lines.push(String::from_utf8_lossy(text).into_owned());
             if last {
                 self.size = 0;
-                return Ok(Some(Reply {
-                    code,
-                    lines: core::mem::take(&mut self.lines),
-                }));
+                let lines = core::mem::take(&mut self.lines);
+                return Ok(Some(Reply { code, lines }));
             }
         }
-        if self.size.saturating_add(self.pending.len()) > Self::SIZE_LIMIT {
-            return Err(MalformedReply::TooLong);
+        if self.size.saturating_add(self.pending.len()) > SIZE_LIMIT {
+            return Err(TOO_LONG);
         }
         Ok(None)
     }

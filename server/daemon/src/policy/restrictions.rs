@@ -49,20 +49,17 @@ impl FromStr for Restriction {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = NAMES
-            .iter()
-            .find(|(name, ..)| name.eq_ignore_ascii_case(text));
-        found
-            .map(|(_, restriction, _)| *restriction)
-            .ok_or_else(|| {
-                let names = NAMES.map(|(name, ..)| name).join(", ");
-                format!("unknown restriction {text:?}, expected {names}")
-            })
+        let mut names = NAMES.iter();
+        let found = names.find(|(name, ..)| name.eq_ignore_ascii_case(text));
+        found.map(|row| row.1).ok_or_else(|| {
+            let names = NAMES.map(|(name, ..)| name).join(", ");
+            format!("unknown restriction {text:?}, expected {names}")
+        })
     }
 }
 
 /// What is known about who asks for what.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Facts {
     /// In mynetworks.
     pub neighbour: bool,
@@ -73,10 +70,10 @@ pub struct Facts {
 }
 
 /// A list refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Refusal {
-    /// For good, or for now.
-    pub permanent: bool,
+    /// 554 is for good, others are for now.
+    pub code: u16,
     /// Because the destination is not ours.
     pub relaying: bool,
 }
@@ -84,35 +81,27 @@ pub struct Refusal {
 /// Asks `list`; `None` where an entry permits or none decides.
 pub fn ask(list: &[Restriction], facts: Facts) -> Option<Refusal> {
     for restriction in list {
-        let (permanent, relaying) = match restriction {
+        let (code, relaying) = match restriction {
             Restriction::PermitMynetworks if facts.neighbour => return None,
             Restriction::PermitSaslAuthenticated if facts.authenticated => return None,
             Restriction::Permit => return None,
-            Restriction::Reject => (true, false),
-            Restriction::Defer => (false, false),
-            Restriction::RejectUnauthDestination if !facts.ours => (true, true),
-            Restriction::DeferUnauthDestination if !facts.ours => (false, true),
+            Restriction::Reject => (554, false),
+            Restriction::Defer => (450, false),
+            Restriction::RejectUnauthDestination if !facts.ours => (554, true),
+            Restriction::DeferUnauthDestination if !facts.ours => (454, true),
             Restriction::PermitMynetworks
             | Restriction::PermitSaslAuthenticated
             | Restriction::RejectUnauthDestination
             | Restriction::DeferUnauthDestination => continue,
         };
-        return Some(Refusal {
-            permanent,
-            relaying,
-        });
+        return Some(Refusal { code, relaying });
     }
     None
 }
 
 /// A stranger's mail for another domain does not get past `list`.
 pub fn stops_relaying(list: &[Restriction]) -> bool {
-    let stranger = Facts {
-        neighbour: false,
-        authenticated: false,
-        ours: false,
-    };
-    ask(list, stranger).is_some()
+    ask(list, Facts::default()).is_some()
 }
 
 #[cfg(test)]

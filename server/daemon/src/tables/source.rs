@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixed;
 use super::mysql::{self, Login, Servers};
 use super::sql::Statement;
-use super::sqlite;
-use super::{Kind, Table};
-use crate::config::main_cf::{Settings, words};
+use super::{Kind, Table, sqlite};
+use crate::config::main_cf::{Settings, bracketed, words};
 use crate::config::mistake::{Mistake, Place};
 
 /// The table types, for the manual: what is not here is a mistake.
@@ -75,7 +73,7 @@ const UNSUPPORTED_KEYS: [&str; 4] = [
 
 /// The tables opened so far. Tables with one login share their connections; a table named twice is
 /// one table.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Tables {
     /// Relative names are relative to this.
     pub(crate) folder: PathBuf,
@@ -115,24 +113,30 @@ impl Tables {
             .split_once(':')
             .ok_or_else(|| format!("{spec:?} is no type:table, {expected}"))?;
         let kind = match kind {
-            "static" => Some(Kind::Fixed(fixed::Table::Static(
-                name.trim_matches(['{', '}']).trim().to_owned(),
-            ))),
-            "inline" => Some(Kind::Fixed(fixed::Table::parse_inline(name)?)),
+            "static" => {
+                let value = name.trim_matches(['{', '}']).trim();
+                Some(Kind::Static(value.to_owned()))
+            }
+            "inline" => Some(Kind::Rows(inline(name)?)),
             "mysql" | "sqlite" => {
-                let file = self.folder.join(name);
-                if !file.is_file() {
+                let path = self.folder.join(name);
+                if !path.is_file() {
                     return Err(format!(
                         "{} is not there, expected a table file",
-                        file.display()
+                        path.display()
                     ));
                 }
                 let before = mistakes.len();
-                let settings = Settings::read(&file, mistakes);
+                let settings = Settings::read(&path, mistakes);
+                let mut file = TableFile {
+                    path,
+                    settings,
+                    mistakes,
+                };
                 let table = if kind == "mysql" {
-                    self.mysql(&file, &settings, mistakes).map(Kind::Mysql)
+                    self.mysql(&mut file)
                 } else {
-                    self.sqlite(&file, &settings, mistakes).map(Kind::Sqlite)
+                    self.sqlite(&mut file)
                 };
                 table.filter(|_| mistakes.len() == before)
             }
@@ -149,35 +153,24 @@ impl Tables {
         }))
     }
 
-    fn mysql(
-        &mut self,
-        file: &Path,
-        settings: &Settings,
-        mistakes: &mut Vec<Mistake>,
-    ) -> Option<mysql::Table> {
-        check_keys(settings, &MYSQL_KEYS, mistakes);
-        let text = |name: &str| settings.get(name).map(|setting| setting.text.clone());
+    fn mysql(&mut self, file: &mut TableFile<'_>) -> Option<Kind> {
+        file.check_keys(&MYSQL_KEYS);
+        let text = |name: &str| file.get(name).unwrap_or_default().to_owned();
         let login = Login {
-            hosts: text("hosts").unwrap_or_else(|| "localhost".to_owned()),
-            user: text("user").unwrap_or_default(),
-            password: text("password").unwrap_or_default(),
-            database: text("dbname").unwrap_or_default(),
+            hosts: file.get("hosts").unwrap_or("localhost").to_owned(),
+            user: text("user"),
+            password: text("password"),
+            database: text("dbname"),
         };
         if login.database.is_empty() {
-            mistakes.push(Mistake::new(
-                &Place::file(file),
-                "dbname is missing, expected the database's name",
-            ));
+            file.mistake("dbname", "dbname is missing, expected the database's name");
         }
-        let query = query(file, settings, mistakes);
-        let place = settings
-            .get("hosts")
-            .map_or_else(|| Place::file(file), |hosts| hosts.place.clone());
+        let query = file.query();
         let servers = self
             .servers(login)
-            .map_err(|text| mistakes.push(Mistake::new(&place, text)));
+            .map_err(|text| file.mistake("hosts", text));
         let (query, exact) = query?;
-        Some(mysql::Table::new(servers.ok()?, query, exact))
+        Some(Kind::Mysql(mysql::Table::new(servers.ok()?, query, exact)))
     }
 
     /// The connections of `login`.
@@ -190,23 +183,14 @@ impl Tables {
         Ok(servers)
     }
 
-    fn sqlite(
-        &mut self,
-        file: &Path,
-        settings: &Settings,
-        mistakes: &mut Vec<Mistake>,
-    ) -> Option<sqlite::Table> {
-        check_keys(settings, &SQLITE_KEYS, mistakes);
-        let Some(path) = settings.get("dbpath") else {
-            mistakes.push(Mistake::new(
-                &Place::file(file),
-                "dbpath is missing, expected the database file",
-            ));
-            return None;
-        };
-        let path = self.folder.join(&path.text);
-        let (query, _) = query(file, settings, mistakes)?;
-        Some(sqlite::Table::new(self.file(&path), query))
+    fn sqlite(&mut self, file: &mut TableFile<'_>) -> Option<Kind> {
+        file.check_keys(&SQLITE_KEYS);
+        let path = file.get("dbpath").map(|path| self.folder.join(path));
+        if path.is_none() {
+            file.mistake("dbpath", "dbpath is missing, expected the database file");
+        }
+        let (query, _) = file.query()?;
+        Some(Kind::Sqlite(sqlite::Table::new(self.file(&path?), query)))
     }
 
     /// The connections to the SQLite database `path`.
@@ -217,87 +201,95 @@ impl Tables {
     }
 }
 
-fn check_keys(settings: &Settings, own: &[(&str, &str)], mistakes: &mut Vec<Mistake>) {
-    let known: Vec<&str> = own
-        .iter()
-        .chain(&QUERY_KEYS)
-        .map(|(name, _)| *name)
-        .collect();
-    for (name, setting) in settings.sorted() {
-        if UNSUPPORTED_KEYS.contains(&name) {
-            mistakes.push(Mistake::new(
-                &setting.place,
-                format!("{name} is not supported, expected it to be absent"),
-            ));
-        } else if name == "result_format" && setting.text != "%s" {
-            mistakes.push(Mistake::new(
-                &setting.place,
-                format!("result_format = {}, expected %s", setting.text),
-            ));
-        } else if !known.contains(&name) {
-            let expected = known.join(", ");
-            mistakes.push(Mistake::new(
-                &setting.place,
-                format!("unknown key {name}, expected {expected}"),
-            ));
+/// A table file (mysql_table(5), sqlite_table(5)).
+struct TableFile<'a> {
+    path: PathBuf,
+    settings: Settings,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+impl TableFile<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.settings.get(key).map(|setting| setting.text.as_str())
+    }
+
+    /// A mistake where `key` is set, or in the file as a whole where it is not.
+    fn mistake(&mut self, key: &str, text: impl Into<String>) {
+        let set = self.settings.get(key).map(|setting| setting.place.clone());
+        let place = set.unwrap_or_else(|| Place::file(&self.path));
+        self.mistakes.push(Mistake::new(&place, text));
+    }
+
+    fn check_keys(&mut self, own: &[(&str, &str)]) {
+        let known = own.iter().chain(&QUERY_KEYS).map(|(name, _)| *name);
+        let known: Vec<&str> = known.collect();
+        for (name, setting) in self.settings.sorted() {
+            let text = if UNSUPPORTED_KEYS.contains(&name) {
+                format!("{name} is not supported, expected it to be absent")
+            } else if name == "result_format" && setting.text != "%s" {
+                format!("result_format = {}, expected %s", setting.text)
+            } else if !known.contains(&name) {
+                format!("unknown key {name}, expected {}", known.join(", "))
+            } else {
+                continue;
+            };
+            self.mistakes.push(Mistake::new(&setting.place, text));
         }
+    }
+
+    fn compile(&mut self, query: &str, key: &str) -> Option<Statement> {
+        Statement::compile(query.trim_end())
+            .map_err(|text| self.mistake(key, text))
+            .ok()
+    }
+
+    /// The statement, and the one for keys that must match byte for byte (MySQL).
+    fn query(&mut self) -> Option<(Statement, Option<Statement>)> {
+        let text = |key: &str| self.get(key).unwrap_or_default().to_owned();
+        let query = text("query");
+        if !query.is_empty() {
+            return Some((self.compile(&query, "query")?, None));
+        }
+        let needed = ["table", "select_field", "where_field"];
+        let [table, select, field] = needed.map(text);
+        // One that ends there has ended; in a list of several it would end them all.
+        let more = text("additional_conditions");
+        let more = more.trim_end_matches([';', ' ']);
+        let missing: Vec<_> = needed
+            .into_iter()
+            .filter(|key| text(key).is_empty())
+            .collect();
+        if !missing.is_empty() {
+            let expected = "expected query, or table, select_field and where_field";
+            self.mistake("", format!("{} missing, {expected}", missing.join(", ")));
+            return None;
+        }
+        let query = format!("SELECT {select} FROM {table} WHERE {field} = '%s'");
+        let exact = format!("{query} AND CAST(CONVERT({field} USING utf8mb4) AS BINARY) = '%s'");
+        let query = self.compile(&format!("{query} {more}"), "select_field")?;
+        let exact = self.compile(&format!("{exact} {more}"), "select_field");
+        Some((query, exact))
     }
 }
 
-/// The statement of a table file, and the one for keys that must match byte for byte (MySQL).
-fn query(
-    file: &Path,
-    settings: &Settings,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<(Statement, Option<Statement>)> {
-    let text = |name: &str| {
-        settings
-            .get(name)
-            .map_or("", |setting| setting.text.as_str())
-    };
-    let place = |name: &str| {
-        settings
-            .get(name)
-            .map_or_else(|| Place::file(file), |setting| setting.place.clone())
-    };
-    let mut compile = |query: &str, at: &str| {
-        Statement::compile(query)
-            .map_err(|text| mistakes.push(Mistake::new(&place(at), text)))
-            .ok()
-    };
-    if !text("query").is_empty() {
-        return Some((compile(text("query"), "query")?, None));
+/// The rows that follow `inline:`.
+fn inline(text: &str) -> Result<HashMap<String, String>, String> {
+    let expected = "expected inline:{ key=value, { key = value with blanks } }";
+    let text = text.trim();
+    if !text.starts_with('{') {
+        return Err(expected.to_owned());
     }
-    let missing: Vec<_> = ["table", "select_field", "where_field"]
-        .into_iter()
-        .filter(|name| text(name).is_empty())
-        .collect();
-    if !missing.is_empty() {
-        let missing = missing.join(", ");
-        mistakes.push(Mistake::new(
-            &Place::file(file),
-            format!("{missing} missing, expected query, or table, select_field and where_field"),
-        ));
-        return None;
+    let (inside, behind) = bracketed(text, '{')?;
+    if !behind.is_empty() {
+        return Err(expected.to_owned());
     }
-    let [table, select, field, more] = [
-        "table",
-        "select_field",
-        "where_field",
-        "additional_conditions",
-    ]
-    .map(text);
-    // One that ends there has ended; in a list of several it would end them all.
-    let more = more.trim_end_matches([';', ' ']);
-    let query = format!("SELECT {select} FROM {table} WHERE {field} = '%s' {more}");
-    let exact = format!(
-        "SELECT {select} FROM {table} WHERE {field} = '%s' \
-         AND CAST(CONVERT({field} USING utf8mb4) AS BINARY) = '%s' {more}"
-    );
-    Some((
-        compile(query.trim_end(), "select_field")?,
-        compile(exact.trim_end(), "select_field"),
-    ))
+    let row = |word: &str| {
+        let braced = word.strip_prefix('{').and_then(|row| row.strip_suffix('}'));
+        let row = braced.unwrap_or(word).split_once('=');
+        let (key, value) = row.ok_or_else(|| format!("{word:?}, {expected}"))?;
+        Ok((key.trim().to_lowercase(), value.trim().to_owned()))
+    };
+    words(inside).into_iter().map(row).collect()
 }
 
 /// All tables of a list (`transport_maps = proxy:mysql:..., static:...`). Bare names are taken as
@@ -310,15 +302,15 @@ pub(crate) fn open_list(
 ) -> Result<Vec<Arc<Table>>, String> {
     let mut open = Vec::new();
     for word in words(text) {
-        let bare = !word.contains(':') && !word.starts_with(['/', '!']);
-        if names && bare {
-            let name = word.to_lowercase();
-            let kind = Kind::Fixed(fixed::Table::Name(name.clone()));
-            open.push(Arc::new(Table::new(name, kind)));
-        } else if names && word.starts_with(['/', '!']) {
+        if names && word.starts_with(['/', '!']) {
             return Err(format!(
                 "{word:?} is not supported, expected domains or type:table"
             ));
+        }
+        if names && !word.contains(':') {
+            let name = word.to_lowercase();
+            let row = HashMap::from([(name.clone(), name.clone())]);
+            open.push(Arc::new(Table::new(name, Kind::Rows(row))));
         } else {
             open.extend(tables.open(word, mistakes)?);
         }
@@ -329,6 +321,16 @@ pub(crate) fn open_list(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inline_rows_may_hold_blanks_when_braced() {
+        let error = inline("{ a@b = x").unwrap_err();
+        assert!(error.contains("lacks its closing }"), "{error}");
+        let rows = [("a", "1"), ("b", "smtp:[h]:25, x"), ("c", "3")];
+        let rows = rows.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let read = inline("{A=1, {b = smtp:[h]:25, x} c=3}");
+        assert_eq!(read, Ok(HashMap::from(rows)));
+    }
 
     #[tokio::test]
     async fn additional_conditions_are_bound_to_the_key_as_the_query_is() {

@@ -3,8 +3,11 @@
 //! It promises that no address can change a query: `%s`, `%u` and `%d` never become part of the SQL
 //! text. A quoted literal that holds one, such as `'%u@%d'`, becomes one bound value as a whole.
 
+use std::iter::Peekable;
+use std::str::Chars;
+
 /// What a bound value is put together from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 enum Part {
     Text(String),
     /// `%s`
@@ -16,7 +19,7 @@ enum Part {
 }
 
 /// A statement with `?` for each bound value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Statement {
     /// The text between the bound values; one more than there are values.
     text: Vec<String>,
@@ -33,27 +36,7 @@ impl Statement {
         let mut rest = query.chars().peekable();
         while let Some(c) = rest.next() {
             match c {
-                '\'' | '"' => {
-                    let mut raw = String::new();
-                    let mut closed = false;
-                    while let Some(inner) = rest.next() {
-                        if inner == '\\' {
-                            raw.push(inner);
-                            raw.extend(rest.next());
-                        } else if inner != c {
-                            raw.push(inner);
-                        } else if rest.next_if_eq(&c).is_some() {
-                            raw.extend([c, c]);
-                        } else {
-                            closed = true;
-                            break;
-                        }
-                    }
-                    if !closed {
-                        return Err(format!("{query:?} lacks a closing {c}"));
-                    }
-                    statement.literal(c, &raw)?;
-                }
+                '\'' | '"' => statement.literal(query, c, &mut rest)?,
                 '?' => {
                     return Err(format!(
                         "{query:?} has a ? outside of quotes, expected %s, %u or %d"
@@ -80,30 +63,49 @@ impl Statement {
         self.text.push(String::new());
     }
 
-    fn literal(&mut self, quote: char, raw: &str) -> Result<(), String> {
-        let mut parts = Vec::new();
-        let mut text = String::new();
-        let mut rest = raw.chars();
-        while let Some(c) = rest.next() {
-            if c != '%' {
-                text.push(c);
-                continue;
-            }
-            match part(rest.next())? {
-                Part::Text(percent) => text.push_str(&percent),
-                part => parts.extend([Part::Text(std::mem::take(&mut text)), part]),
+    /// A literal of `query` up to its closing `quote`: as it stands there, or bound as the database
+    /// would read it where a key, user or domain is in it.
+    fn literal(
+        &mut self,
+        query: &str,
+        quote: char,
+        rest: &mut Peekable<Chars<'_>>,
+    ) -> Result<(), String> {
+        let (mut raw, mut text, mut parts) = (String::from(quote), String::new(), Vec::new());
+        loop {
+            match rest.next() {
+                None => return Err(format!("{query:?} lacks a closing {quote}")),
+                Some('%') => match part(rest.next_if(|&next| next != quote))? {
+                    Part::Text(percent) => {
+                        raw.push_str(&percent);
+                        text.push_str(&percent);
+                    }
+                    part => parts.extend([Part::Text(std::mem::take(&mut text)), part]),
+                },
+                Some('\\') => {
+                    let escaped = rest.next_if(|&next| next != '%');
+                    raw.push('\\');
+                    raw.extend(escaped);
+                    text.extend(escaped);
+                }
+                Some(letter) if letter == quote => {
+                    raw.push(quote);
+                    let Some(doubled) = rest.next_if_eq(&quote) else {
+                        break;
+                    };
+                    raw.push(doubled);
+                    text.push(doubled);
+                }
+                Some(letter) => {
+                    raw.push(letter);
+                    text.push(letter);
+                }
             }
         }
         if parts.is_empty() {
-            self.push(&format!("{quote}{text}{quote}"));
+            self.push(&raw);
         } else {
             parts.push(Part::Text(text));
-            for part in &mut parts {
-                if let Part::Text(text) = part {
-                    *text = unquoted(text, quote);
-                }
-            }
-            parts.retain(|part| *part != Part::Text(String::new()));
             self.bind(parts);
         }
         Ok(())
@@ -118,22 +120,17 @@ impl Statement {
     pub(crate) fn values(&self, key: &str) -> Option<Vec<String>> {
         let address = key.rsplit_once('@');
         let user = address.map_or(key, |(user, _)| user);
-        let mut values = Vec::new();
-        for parts in &self.values {
-            let mut value = String::new();
-            for part in parts {
-                value.push_str(match part {
-                    Part::Text(text) => text,
-                    Part::Key => key,
-                    // Of `@domain` there is none, and no query is asked that would ask for it.
-                    Part::User if user.is_empty() => return None,
-                    Part::User => user,
-                    Part::Domain => address?.1,
-                });
-            }
-            values.push(value);
-        }
-        Some(values)
+        let value = |parts: &Vec<Part>| {
+            let texts = parts.iter().map(|part| match part {
+                Part::Text(text) => Some(text.as_str()),
+                Part::Key => Some(key),
+                // Of `@domain` there is none, and no query is asked that would ask for it.
+                Part::User => Some(user).filter(|user| !user.is_empty()),
+                Part::Domain => address.map(|(_, domain)| domain),
+            });
+            texts.collect()
+        };
+        self.values.iter().map(value).collect()
     }
 }
 
@@ -150,21 +147,23 @@ fn part(letter: Option<char>) -> Result<Part, String> {
     }
 }
 
-/// A literal's text as the database would read it.
-fn unquoted(raw: &str, quote: char) -> String {
-    let mut text = String::new();
-    let mut rest = raw.chars().peekable();
-    while let Some(c) = rest.next() {
-        match c {
-            '\\' => text.extend(rest.next()),
-            c if c == quote => {
-                rest.next_if_eq(&quote);
-                text.push(c);
-            }
-            c => text.push(c),
+/// One row of a key: the columns of all rows are one value, joined by commas. NULL and empty ones
+/// do not count.
+pub(super) fn add_row(
+    value: &mut Option<String>,
+    columns: impl IntoIterator<Item = Option<String>>,
+) {
+    let value = value.get_or_insert_default();
+    for text in columns
+        .into_iter()
+        .flatten()
+        .filter(|text| !text.is_empty())
+    {
+        if !value.is_empty() {
+            value.push(',');
         }
+        value.push_str(&text);
     }
-    text
 }
 
 #[cfg(test)]

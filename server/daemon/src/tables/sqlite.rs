@@ -6,39 +6,33 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::sql::Statement;
+use super::sql::{Statement, add_row};
 
 /// Lookups at once in one file; each needs a thread while it runs.
 const CONNECTIONS: usize = 4;
 const BUSY: Duration = Duration::from_millis(500);
 
 /// A database file and the connections to it.
-#[derive(Debug)]
 pub(crate) struct File {
     path: PathBuf,
-    idle: Mutex<Vec<Open>>,
+    /// Each with the device and inode that it was opened from.
+    idle: Mutex<Vec<(Identity, Connection)>>,
     permits: Semaphore,
     time_limit: Duration,
 }
 
-#[derive(Debug)]
-struct Open {
-    connection: Connection,
-    /// Device and inode that it was opened from.
-    identity: (u64, u64),
-}
+type Identity = (u64, u64);
 
 /// One table file.
-#[derive(Debug)]
 pub(crate) struct Table {
     file: Arc<File>,
     query: Arc<Statement>,
@@ -46,28 +40,21 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(file: Arc<File>, query: Statement) -> Self {
-        Self {
-            file,
-            query: Arc::new(query),
-        }
+        let query = Arc::new(query);
+        Self { file, query }
     }
 
     /// The values of `keys`, several rows of one joined by commas.
     pub(crate) async fn ask(&self, keys: &[String]) -> Result<Vec<Option<String>>, String> {
-        let too_slow = |_| format!("no answer within {:?}", self.file.time_limit);
-        let permit = timeout(self.file.time_limit, self.file.permits.acquire())
-            .await
-            .map_err(too_slow)?;
-        let (file, query, keys) = (
-            Arc::clone(&self.file),
-            Arc::clone(&self.query),
-            keys.to_vec(),
-        );
-        let lookup = tokio::task::spawn_blocking(move || file.ask(&query, &keys));
+        let (file, query) = (Arc::clone(&self.file), Arc::clone(&self.query));
+        let keys = keys.to_vec();
+        let lookup = async {
+            let _permit = self.file.permits.acquire().await;
+            tokio::task::spawn_blocking(move || file.ask(&query, &keys)).await
+        };
         let values = timeout(self.file.time_limit, lookup)
             .await
-            .map_err(too_slow)?;
-        drop(permit);
+            .map_err(|_| format!("no answer within {:?}", self.file.time_limit))?;
         values.map_err(|error| error.to_string())?
     }
 }
@@ -87,29 +74,23 @@ impl File {
         let metadata = std::fs::metadata(&self.path)
             .map_err(|error| format!("{}: {error}", self.path.display()))?;
         let identity = (metadata.dev(), metadata.ino());
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        let open = match idle.filter(|open| open.identity == identity) {
-            Some(open) => open,
-            None => Open {
-                connection: connect(&self.path).map_err(|error| error.to_string())?,
-                identity,
-            },
+        let idle = self.idle().pop();
+        let connection = match idle.filter(|(from, _)| *from == identity) {
+            Some((_, connection)) => connection,
+            None => connect(&self.path).map_err(|error| error.to_string())?,
         };
         let values = keys
             .iter()
-            .map(|key| one(&open.connection, query, key))
+            .map(|key| one(&connection, query, key))
             .collect::<Result<_, _>>();
         // After an error the connection may hold on to something stale; a new one costs little.
         let values = values.map_err(|error: rusqlite::Error| error.to_string())?;
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(open);
+        self.idle().push((identity, connection));
         Ok(values)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Identity, Connection)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,26 +99,18 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_scalar_function(
-        "SUBSTRING_INDEX",
-        3,
-        pure,
-        |context: &mut Context<'_>| {
-            let (text, delimiter, count): (Option<String>, Option<String>, Option<i64>) =
-                (context.get(0)?, context.get(1)?, context.get(2)?);
-            Ok(text
-                .zip(delimiter)
-                .zip(count)
-                .map(|((text, delimiter), count)| {
-                    substring_index(&text, &delimiter, count).to_owned()
-                }))
-        },
-    )?;
-    connection.create_scalar_function("CONCAT", -1, pure, |context: &mut Context<'_>| {
+    connection.create_scalar_function("SUBSTRING_INDEX", 3, pure, |context| {
         // NULL in any argument makes the whole NULL, as in MySQL.
-        (0..context.len())
-            .map(|at| Ok(as_text(context.get_raw(at))))
-            .collect::<Result<Option<String>, _>>()
+        let text: Option<String> = context.get(0)?;
+        let (delimiter, count): (Option<String>, Option<i64>) = (context.get(1)?, context.get(2)?);
+        let (Some(text), Some(delimiter), Some(count)) = (text, delimiter, count) else {
+            return Ok(None);
+        };
+        Ok(Some(substring_index(&text, &delimiter, count).to_owned()))
+    })?;
+    connection.create_scalar_function("CONCAT", -1, pure, |context| {
+        let texts = (0..context.len()).map(|at| as_text(context.get_raw(at)));
+        Ok(texts.collect::<Option<String>>())
     })?;
     Ok(connection)
 }
@@ -149,18 +122,10 @@ fn one(connection: &Connection, query: &Statement, key: &str) -> rusqlite::Resul
     let mut statement = connection.prepare_cached(&query.sql("?"))?;
     let columns = statement.column_count();
     let mut rows = statement.query(params_from_iter(bound))?;
-    let mut value: Option<String> = None;
+    let mut value = None;
     while let Some(row) = rows.next()? {
-        let value = value.get_or_insert_default();
-        for column in 0..columns {
-            let Some(text) = as_text(row.get_ref(column)?).filter(|text| !text.is_empty()) else {
-                continue;
-            };
-            if !value.is_empty() {
-                value.push(',');
-            }
-            value.push_str(&text);
-        }
+        let texts = (0..columns).map(|column| row.get_ref(column).map(as_text));
+        add_row(&mut value, texts.collect::<rusqlite::Result<Vec<_>>>()?);
     }
     Ok(value)
 }
@@ -211,71 +176,59 @@ mod tests {
 
     const TUTORIAL: &str = "SELECT CONCAT(SUBSTRING_INDEX(email,'@',-1),'/',SUBSTRING_INDEX(email,'@',1),'/') \
                             FROM users WHERE email = '%s'";
+    const EMAIL: &str = "SELECT email FROM users WHERE email = '%s'";
 
-    fn create(path: &Path, rows: &str) {
+    fn create(path: &Path, rows: &str) -> Connection {
         let database = Connection::open(path).unwrap();
+        let columns = "email TEXT COLLATE NOCASE, quota INT";
+        let sql = format!("CREATE TABLE users ({columns}); INSERT INTO users VALUES {rows}");
+        database.execute_batch(&sql).unwrap();
         database
-            .execute_batch(&format!(
-                "CREATE TABLE users (email TEXT COLLATE NOCASE, quota INT); INSERT INTO users VALUES {rows}"
-            ))
-            .unwrap();
     }
 
-    fn table(path: &Path, query: &str) -> Table {
-        let file = Arc::new(File::new(path, Duration::from_secs(30)));
-        Table::new(file, Statement::compile(query).unwrap())
+    async fn get(file: &Arc<File>, query: &str, key: &str) -> Result<Option<String>, String> {
+        let table = Table::new(Arc::clone(file), Statement::compile(query).unwrap());
+        Ok(table.ask(&[key.to_owned()]).await?.remove(0))
     }
 
-    async fn get(table: &Table, key: &str) -> Result<Option<String>, String> {
-        table
-            .ask(&[key.to_owned()])
-            .await
-            .map(|mut values| values.remove(0))
+    /// A folder, and a database in it that is not there yet.
+    fn database() -> (tempfile::TempDir, Arc<File>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::new(&folder.path().join("mail.db"), Duration::from_secs(30));
+        (folder, Arc::new(file))
     }
 
     #[tokio::test]
     async fn the_tutorials_select_field_works_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mail.db");
-        create(&path, "('Address@mydomain.com', 5)");
-        let users = table(&path, TUTORIAL);
-        assert_eq!(
-            get(&users, "address@mydomain.com").await.unwrap().unwrap(),
-            "mydomain.com/Address/"
-        );
-        assert_eq!(get(&users, "x' OR '1'='1").await.unwrap(), None);
-        assert_eq!(
-            get(&table(&path, "SELECT quota FROM users"), "k")
-                .await
-                .unwrap()
-                .unwrap(),
-            "5"
-        );
+        let (_folder, file) = database();
+        create(&file.path, "('Address@mydomain.com', 5)");
+        let found = get(&file, TUTORIAL, "address@mydomain.com").await;
+        assert_eq!(found.unwrap().unwrap(), "mydomain.com/Address/");
+        assert_eq!(get(&file, TUTORIAL, "x' OR '1'='1").await, Ok(None));
+        let found = get(&file, "SELECT quota FROM users", "k").await;
+        assert_eq!(found.unwrap().unwrap(), "5");
     }
 
     #[tokio::test]
     async fn a_file_that_is_missing_fails_and_one_that_was_replaced_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mail.db");
-        let users = table(&path, "SELECT email FROM users WHERE email = '%s'");
-        assert!(get(&users, "a@b").await.is_err());
-        create(&path, "('a@b', 1), ('A@B', 1)");
-        assert_eq!(get(&users, "a@b").await.unwrap().unwrap(), "a@b,A@B");
-        std::fs::remove_file(&path).unwrap();
-        create(&path, "('c@d', 1)");
-        assert_eq!(get(&users, "a@b").await.unwrap(), None);
+        let (_folder, file) = database();
+        assert!(get(&file, EMAIL, "a@b").await.is_err());
+        create(&file.path, "('a@b', 1), ('A@B', 1)");
+        let found = get(&file, EMAIL, "a@b").await;
+        assert_eq!(found.unwrap().unwrap(), "a@b,A@B");
+        std::fs::remove_file(&file.path).unwrap();
+        create(&file.path, "('c@d', 1)");
+        assert_eq!(get(&file, EMAIL, "a@b").await, Ok(None));
     }
 
     #[tokio::test]
     async fn a_locked_database_fails_and_is_used_again_when_it_is_free() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mail.db");
-        create(&path, "('a@b', 1)");
-        let users = table(&path, "SELECT email FROM users WHERE email = '%s'");
-        let writer = Connection::open(&path).unwrap();
+        let (_folder, file) = database();
+        let writer = create(&file.path, "('a@b', 1)");
         writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
-        assert!(get(&users, "a@b").await.unwrap_err().contains("locked"));
+        let error = get(&file, EMAIL, "a@b").await.unwrap_err();
+        assert!(error.contains("locked"), "{error}");
         writer.execute_batch("COMMIT").unwrap();
-        assert_eq!(get(&users, "a@b").await.unwrap().unwrap(), "a@b");
+        assert_eq!(get(&file, EMAIL, "a@b").await, Ok(Some("a@b".to_owned())));
     }
 }

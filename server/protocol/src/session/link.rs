@@ -6,20 +6,10 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 
-use crate::command::Mail;
+use super::state::{Asked, State};
+use crate::data::Bare;
 use crate::reply::Reply;
 use crate::session::{Action, Ask, Envelope, Settings};
-
-/// How the client introduced itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Hello {
-    /// Not at all.
-    Unsaid,
-    /// With HELO.
-    Helo(String),
-    /// With EHLO: extensions may be used.
-    Ehlo(String),
-}
 
 /// One connection.
 #[derive(Debug)]
@@ -27,7 +17,10 @@ pub(super) struct Link {
     pub(super) settings: Settings,
     /// TLS runs.
     pub(super) tls: bool,
-    pub(super) hello: Hello,
+    /// What the client called itself in EHLO or HELO, harmless in a header; empty before either.
+    pub(super) helo: String,
+    /// That was EHLO: extensions may be used.
+    pub(super) extended: bool,
     /// The authenticated user.
     pub(super) user: Option<String>,
     /// Errors since the last message that was taken.
@@ -47,7 +40,8 @@ impl Link {
         let mut link = Self {
             tls: settings.implicit_tls,
             settings,
-            hello: Hello::Unsaid,
+            helo: String::new(),
+            extended: false,
             user: None,
             errors: 0,
             junk: 0,
@@ -105,15 +99,10 @@ impl Link {
         self.errors >= self.settings.hard_error_limit.max(1)
     }
 
-    pub(super) fn ask(&mut self, ask: Ask) {
+    /// Asks; the answer decides what becomes true.
+    pub(super) fn ask(&mut self, ask: Ask, asked: Asked) -> State {
         self.actions.push_back(Action::Ask(ask));
-    }
-
-    /// Says a last word, unless there is none to say, and closes.
-    pub(super) fn close(&mut self, farewell: Option<&Reply>) {
-        self.actions
-            .extend(farewell.map(|reply| Action::Send(reply.to_wire())));
-        self.actions.push_back(Action::Close);
+        State::Asked(asked)
     }
 
     /// A reply that names this host, as 421 does (RFC 5321 §4.2.3).
@@ -121,34 +110,29 @@ impl Link {
         Reply::new(code, format!("{status} {} {text}", self.settings.hostname))
     }
 
-    /// Whether MAIL, VRFY, ETRN and AUTH must wait for EHLO.
-    pub(super) fn needs_hello(&self) -> bool {
-        self.settings.helo_required && self.hello == Hello::Unsaid
+    /// The last word to a client whose CR or LF stood alone.
+    pub(super) fn bare(&self, bare: Bare) -> Reply {
+        let octet = match bare {
+            Bare::Lf => "LF",
+            Bare::Cr => "CR",
+        };
+        self.named(550, "5.5.2", &format!("Error: bare <{octet}> received"))
     }
 
-    /// The envelope that MAIL opens.
-    pub(super) fn envelope(&self, mail: Mail) -> Envelope {
-        let helo = match &self.hello {
-            Hello::Unsaid => String::new(),
-            Hello::Helo(name) | Hello::Ehlo(name) => name.clone(),
-        };
+    /// The envelope that MAIL opens, with what is true of the connection.
+    pub(super) fn envelope(&self, mail: Envelope) -> Envelope {
         Envelope {
-            reverse_path: mail.reverse_path,
-            recipients: alloc::vec::Vec::new(),
-            helo,
+            helo: self.helo.clone(),
             protocol: self.protocol(mail.smtputf8),
             tls: self.tls,
             user: self.user.clone(),
-            size: mail.size,
-            smtputf8: mail.smtputf8,
-            ret: mail.ret,
-            envid: mail.envid,
+            ..mail
         }
     }
 
     /// The keyword for Received (RFC 3848, RFC 6531 §4.3): S for TLS, A for AUTH.
     fn protocol(&self, smtputf8: bool) -> &'static str {
-        if !smtputf8 && !matches!(self.hello, Hello::Ehlo(_)) {
+        if !smtputf8 && !self.extended {
             return "SMTP";
         }
         match (smtputf8, self.tls, self.user.is_some()) {

@@ -14,13 +14,15 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use super::commands::{authenticate, foreign, ready};
-use super::content::{BARE_LF, Chunk, Chunks, Data, Skip};
-use super::link::{Hello, Link};
+use super::commands::{authenticate, obey};
+use super::content::{Chunk, Message};
+use super::link::Link;
+use crate::command::foreign;
+use crate::data::Bare;
 use crate::line::{Input, Line};
 use crate::reply::Reply;
 use crate::sasl::Exchange;
-use crate::session::{Envelope, Recipient};
+use crate::session::{Action, Envelope, Recipient};
 
 /// What the session waits for.
 #[derive(Debug)]
@@ -32,11 +34,9 @@ pub(super) enum State {
     /// The answer to an [`Ask`].
     Asked(Asked),
     /// Content after DATA.
-    Data(Box<Data>),
+    Data(Box<Message>),
     /// Octets of a BDAT chunk.
     Chunk(Chunk),
-    /// Octets of a refused BDAT chunk.
-    Skip(Skip),
     /// The TLS handshake.
     Handshake,
     /// Nothing any more.
@@ -44,20 +44,21 @@ pub(super) enum State {
 }
 
 /// How far a transaction is (RFC 5321 §3.3).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Stage {
     /// There is none.
+    #[default]
     Idle,
     /// MAIL was granted.
     Open(Transaction),
     /// BDAT was granted, LAST did not come yet.
-    Chunks(Box<Chunks>),
+    Chunks(Box<Message>),
     /// A chunk failed: nothing but RSET, EHLO or the rest of the chunks (RFC 3030 §2).
     Failed,
 }
 
 /// An open transaction.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Transaction {
     pub(super) envelope: Envelope,
     /// Recipients over the limit so far.
@@ -71,15 +72,10 @@ pub(super) enum Asked {
     Recipient(Transaction, Recipient),
     /// VRFY, ETRN: nothing becomes true.
     Nothing(Stage),
-    Password {
-        user: String,
-    },
+    Password(String),
     Data(Transaction),
-    Chunk {
-        transaction: Transaction,
-        size: u64,
-        last: bool,
-    },
+    /// The first chunk: its size, and whether it is the last.
+    Chunk(Transaction, u64, bool),
     Store,
 }
 
@@ -109,25 +105,49 @@ impl State {
     /// Goes on with what was fed.
     pub(super) fn step(self, input: &mut Input, link: &mut Link) -> Progress {
         match self {
-            Self::Ready(stage) => ready(stage, input, link),
-            Self::Sasl(exchange) => match input.next_line() {
-                None => Progress::Waits(Self::Sasl(exchange)),
+            Self::Ready(_) if link.is_exhausted() => {
+                link.pause();
+                let farewell = link.named(421, "4.7.0", "Error: too many errors");
+                Progress::Made(self.end(Some(farewell), link))
+            }
+            Self::Ready(_) | Self::Sasl(_) => match input.next_line() {
+                None => Progress::Waits(self),
                 Some(Line::Whole { octets, cut }) => {
-                    Progress::Made(authenticate(exchange.respond(&octets, cut), link))
+                    Progress::Made(self.line(&octets, cut, input, link))
                 }
                 Some(Line::BareLf) => {
-                    let farewell = link.named(550, "5.5.2", BARE_LF);
-                    Progress::Made(Self::Sasl(exchange).end(Some(farewell), link))
+                    let farewell = link.bare(Bare::Lf);
+                    Progress::Made(self.end(Some(farewell), link))
                 }
-                Some(Line::ClientHello) => {
-                    Progress::Made(Self::Sasl(exchange).end(Some(foreign()), link))
-                }
+                Some(Line::ClientHello) => Progress::Made(self.end(Some(foreign()), link)),
             },
             Self::Data(data) => data.step(input, link),
             Self::Chunk(chunk) => chunk.step(input, link),
-            Self::Skip(skip) => skip.step(input, link),
             Self::Asked(_) | Self::Handshake | Self::Closed => Progress::Waits(self),
         }
+    }
+
+    /// Goes on with a line: a command, or the answer to a challenge. A refusal with 221 or 521 ends
+    /// the session.
+    fn line(self, octets: &[u8], cut: bool, input: &mut Input, link: &mut Link) -> Self {
+        let mut stage = Stage::Idle;
+        let done = match self {
+            Self::Sasl(exchange) => exchange
+                .respond(octets, cut)
+                .map(|step| authenticate(step, link)),
+            Self::Ready(ready) => {
+                stage = ready;
+                obey(octets, &mut stage, input, link)
+            }
+            other => return other,
+        };
+        done.unwrap_or_else(|reply| {
+            if matches!(reply.code, 221 | 521) {
+                return Self::Ready(stage).end(Some(reply), link);
+            }
+            link.refuse(&reply);
+            Self::Ready(stage)
+        })
     }
 
     /// The answer to what was asked. 421 and 521 end the session (RFC 5321 §3.8, RFC 7504 §3).
@@ -145,7 +165,8 @@ impl State {
             return self;
         }
         link.tls = true;
-        link.hello = Hello::Unsaid;
+        link.helo.clear();
+        link.extended = false;
         link.user = None;
         Self::begin()
     }
@@ -158,15 +179,19 @@ impl State {
             Self::Handshake => None,
             _ => farewell,
         };
-        match self {
-            Self::Data(mut data) => data.body_mut().discard(&mut link.actions),
-            Self::Chunk(mut chunk) => chunk.chunks.body.discard(&mut link.actions),
-            Self::Ready(stage)
-            | Self::Skip(Skip { then: stage, .. })
-            | Self::Asked(Asked::Nothing(stage)) => stage.abandon(link),
-            _ => {}
+        let begun = match self {
+            Self::Data(message)
+            | Self::Ready(Stage::Chunks(message))
+            | Self::Asked(Asked::Nothing(Stage::Chunks(message))) => Some(message),
+            Self::Chunk(chunk) => chunk.message.ok(),
+            _ => None,
+        };
+        if let Some(mut message) = begun {
+            message.content.discard(&mut link.actions);
         }
-        link.close(farewell.as_ref());
+        let farewell = farewell.map(|reply| Action::Send(reply.to_wire()));
+        link.actions.extend(farewell);
+        link.actions.push_back(Action::Close);
         Self::Closed
     }
 }
@@ -174,32 +199,25 @@ impl State {
 impl Stage {
     /// Forgets the transaction; a message half received is discarded.
     pub(super) fn abandon(self, link: &mut Link) {
-        if let Self::Chunks(mut chunks) = self {
-            chunks.body.discard(&mut link.actions);
+        if let Self::Chunks(mut message) = self {
+            message.content.discard(&mut link.actions);
         }
-    }
-
-    /// What follows a refused chunk: its transaction is over with LAST, and of no use before.
-    pub(super) fn after_failure(last: bool) -> Self {
-        if last { Self::Idle } else { Self::Failed }
     }
 }
 
 impl Asked {
     fn answered(self, reply: Reply, link: &mut Link) -> State {
-        let granted = reply.is_positive();
         match self {
             Self::Sender(envelope) => {
-                let stage = if granted {
+                let overshoot = 0;
+                State::Ready(if link.pass(&reply) {
                     Stage::Open(Transaction {
                         envelope,
-                        overshoot: 0,
+                        overshoot,
                     })
                 } else {
                     Stage::Idle
-                };
-                link.pass(&reply);
-                State::Ready(stage)
+                })
             }
             Self::Recipient(mut transaction, recipient) => {
                 if link.pass(&reply) {
@@ -211,41 +229,32 @@ impl Asked {
                 link.pass(&reply);
                 State::Ready(stage)
             }
-            Self::Password { user } => {
+            Self::Password(user) => {
                 if link.pass(&reply) {
                     link.user = Some(user);
                 }
-                State::Ready(Stage::Idle)
-            }
-            Self::Data(transaction) if granted => {
-                if reply.is_intermediate() {
-                    link.send(&reply);
-                } else {
-                    link.send(&Reply::new(354, "End data with <CR><LF>.<CR><LF>"));
-                }
-                State::Data(Box::new(Data::new(transaction.envelope, link)))
+                State::begin()
             }
             Self::Data(transaction) => {
-                link.refuse(&reply);
-                State::Ready(Stage::Open(transaction))
+                if link.pass(&reply) {
+                    State::Data(Message::begin(transaction.envelope, true, link))
+                } else {
+                    State::Ready(Stage::Open(transaction))
+                }
             }
-            Self::Chunk {
-                transaction,
-                size,
-                last,
-            } if granted => {
-                Box::new(Chunks::new(transaction.envelope, link)).chunk(size, last, link)
+            Self::Chunk(transaction, size, last) => {
+                let message = if reply.is_positive() {
+                    Ok(Message::begin(transaction.envelope, false, link))
+                } else {
+                    Err(reply)
+                };
+                Chunk::begin(message, size, last, link)
             }
-            Self::Chunk { size, last, .. } => State::Skip(Skip {
-                left: size,
-                reply,
-                then: Stage::after_failure(last),
-            }),
             Self::Store => {
                 if link.pass(&reply) {
                     link.forgive();
                 }
-                State::Ready(Stage::Idle)
+                State::begin()
             }
         }
     }

@@ -30,11 +30,11 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// Grants everything but what is named to be refused: local part `nobody`, sender `refused`,
-/// password other than `mypassword`, store of a message without recipients named `full`.
+/// Grants everything but what is named to be refused: local part `nobody`, senders `refused`,
+/// `begin-refused`, `store-refused`, any password other than `mypassword`.
 pub(crate) fn policy(ask: &Ask) -> Reply {
     match ask {
-        Ask::Sender(envelope) if is_local(envelope, "refused") => Reply::new(550, "5.7.1 No"),
+        Ask::Sender(envelope) if is_from(envelope, "refused") => Reply::new(550, "5.7.1 No"),
         Ask::Sender(_) => Reply::new(250, "2.1.0 Ok"),
         Ask::Recipient { recipient, .. } if recipient.mailbox.local == "nobody" => {
             Reply::new(550, "5.1.1 User unknown")
@@ -46,22 +46,20 @@ pub(crate) fn policy(ask: &Ask) -> Reply {
             Reply::new(235, "2.7.0 Authentication successful")
         }
         Ask::Password { .. } => Reply::new(535, "5.7.8 Error: authentication failed"),
-        Ask::Begin(envelope) if is_local(envelope, "begin-refused") => {
+        Ask::Begin(envelope) if is_from(envelope, "begin-refused") => {
             Reply::new(550, "5.7.1 Not now")
         }
         Ask::Begin(_) => Reply::new(354, "End data with <CR><LF>.<CR><LF>"),
-        Ask::Store(envelope) if is_local(envelope, "store-refused") => {
+        Ask::Store(envelope) if is_from(envelope, "store-refused") => {
             Reply::new(451, "4.3.0 Error: queue file write error")
         }
         Ask::Store(_) => Reply::new(250, "2.0.0 Ok: queued"),
     }
 }
 
-fn is_local(envelope: &Envelope, local: &str) -> bool {
-    envelope
-        .reverse_path
-        .mailbox()
-        .is_some_and(|mailbox| mailbox.local == local)
+fn is_from(envelope: &Envelope, local: &str) -> bool {
+    let mailbox = envelope.reverse_path.mailbox();
+    mailbox.is_some_and(|mailbox| mailbox.local == local)
 }
 
 /// A message that was stored.
@@ -88,10 +86,13 @@ pub(crate) struct Client {
 impl Client {
     /// Connected and greeted.
     pub(crate) fn new() -> Self {
-        Self::with(settings())
+        Self::with(|_| {})
     }
 
-    pub(crate) fn with(settings: Settings) -> Self {
+    /// As `new`, of a server with other settings.
+    pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = settings();
+        change(&mut settings);
         let mut client = Self {
             session: Session::new(settings),
             actions: Vec::new(),
@@ -160,22 +161,18 @@ impl Client {
     }
 
     /// Says commands that must be granted.
-    pub(crate) fn expect(&mut self, lines: &[&str]) -> &mut Self {
+    pub(crate) fn expect(&mut self, lines: &[&str]) {
         for line in lines {
             let reply = self.reply(line);
             assert!(reply.starts_with(['2', '3']), "{line:?}: {reply}");
         }
-        self
     }
 
     /// In a transaction with one recipient.
     pub(crate) fn in_transaction() -> Self {
         let mut client = Self::new();
-        client.expect(&[
-            "EHLO client.example",
-            "MAIL FROM:<a@b.example>",
-            "RCPT TO:<c@d.example>",
-        ]);
+        client.expect(&["EHLO client.example"]);
+        client.expect(&["MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>"]);
         client
     }
 
