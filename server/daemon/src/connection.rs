@@ -39,7 +39,7 @@ pub struct Port {
     /// Its certificate, where it wants TLS.
     pub tls: Option<Acceptor>,
     /// Where messages go.
-    pub queue: Queue,
+    pub queue: Arc<Queue>,
     /// Checks passwords.
     pub passwords: Arc<Passwords>,
 }
@@ -261,7 +261,7 @@ impl Connection<'_> {
                 }
                 self.tally.auth.count(reply)
             }
-            Ask::Begin(envelope) => self.begin(&envelope).await,
+            Ask::Begin(envelope) => self.begin(&envelope),
             Ask::Store(envelope) => {
                 let reply = self.store(&envelope).await;
                 self.tally.data.count(reply)
@@ -289,18 +289,14 @@ impl Connection<'_> {
         verdict.reply()
     }
 
-    async fn begin(&mut self, envelope: &Envelope) -> Reply {
-        match self.port.queue.begin(self.origin.clone(), envelope).await {
-            Ok(incoming) => {
-                let user = envelope.user.as_ref();
-                let user = user.map(|user| format!(", sasl_username={user}"));
-                let user = user.unwrap_or_default();
-                log!("smtpd", "{}: client={}{user}", incoming.id(), self.name);
-                self.message = Some(Ok(incoming));
-                Reply::new(354, "End data with <CR><LF>.<CR><LF>")
-            }
-            Err(untaken) => self.refused("DATA", &untaken, envelope),
-        }
+    fn begin(&mut self, envelope: &Envelope) -> Reply {
+        let incoming = self.port.queue.begin(&self.origin, envelope);
+        let user = envelope.user.as_ref();
+        let user = user.map(|user| format!(", sasl_username={user}"));
+        let user = user.unwrap_or_default();
+        log!("smtpd", "{}: client={}{user}", incoming.id(), self.name);
+        self.message = Some(Ok(incoming));
+        Reply::new(354, "End data with <CR><LF>.<CR><LF>")
     }
 
     async fn store(&mut self, envelope: &Envelope) -> Reply {

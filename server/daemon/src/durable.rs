@@ -77,73 +77,56 @@ mod tests {
         };
         let envelope = Envelope {
             recipients: vec![recipient],
-            helo: "client.example".to_owned(),
-            protocol: "ESMTP",
             ..Envelope::default()
         };
         let origin = Origin {
             client: [127, 0, 0, 3].into(),
             tls: None,
         };
-        let mut incoming = queue.begin(origin, &envelope).await.unwrap();
-        incoming
-            .write(b"Subject: x\r\n\r\nwhole\r\n")
-            .await
-            .unwrap();
+        let mut incoming = queue.begin(&origin, &envelope);
+        let content = b"Subject: x\r\n\r\nwhole\r\n";
+        incoming.write(content).await.unwrap();
         incoming.commit(&envelope).await.unwrap();
         let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = all
-            .iter()
-            .filter(|flushed| flushed.path.starts_with(folder));
+        let own = all.iter().filter(|one| one.path.starts_with(folder));
         own.cloned().collect()
     }
 
     /// Where in the list the message is flushed, whole, in a file of `folder`; and under which name.
-    fn message(flushed: &[Flushed], folder: &str) -> Option<(usize, String)> {
-        let whole = |flushed: &Flushed| {
-            flushed.path.parent().unwrap().ends_with(folder)
-                && flushed.content.contains("\nwhole\n")
+    fn message(flushed: &[Flushed], folder: &str) -> (usize, String) {
+        let whole = |one: &Flushed| {
+            one.path.parent().unwrap().ends_with(folder) && one.content.contains("\nwhole\n")
         };
-        let at = flushed.iter().position(whole)?;
-        Some((at, flushed[at].path.file_name()?.to_str()?.to_owned()))
+        let at = flushed.iter().position(whole).expect(folder);
+        let name = flushed[at].path.file_name().unwrap();
+        (at, name.to_str().unwrap().to_owned())
+    }
+
+    fn assert_flushed(flushed: &[Flushed], path: &str, name: &str) {
+        let has = |one: &Flushed| one.path.ends_with(path) && one.names.contains(name);
+        assert!(flushed.iter().any(has), "{name} in {path}");
     }
 
     #[tokio::test]
     async fn a_file_is_flushed_before_its_name_is_in_new_and_the_folder_before_250() {
-        let folder = tempfile::tempdir().unwrap();
-        let flushed = flushed_before_250(folder.path(), "").await;
-        let (file, _) = message(&flushed, "user/tmp").expect("the file, while it was in tmp");
-        let new =
-            |flushed: &Flushed| flushed.path.ends_with("user/new") && flushed.names.len() == 1;
-        let new = flushed
-            .iter()
-            .position(new)
-            .expect("new, with the file in it");
+        let at = tempfile::tempdir().unwrap();
+        let flushed = flushed_before_250(at.path(), "").await;
+        let (file, _) = message(&flushed, "user/tmp");
+        let new = |one: &Flushed| one.path.ends_with("user/new") && one.names.len() == 1;
+        let new = flushed.iter().position(new).expect("new, with the file");
         assert!(file < new);
         // The mailbox is new: so are the names that lead to it.
-        for (path, name) in [
-            ("vmail", "here.example"),
-            ("here.example", "user"),
-            ("user", "new"),
-        ] {
-            let has =
-                |flushed: &Flushed| flushed.path.ends_with(path) && flushed.names.contains(name);
-            assert!(flushed.iter().any(has), "{name} in {path}");
-        }
+        assert_flushed(&flushed, "vmail", "here.example");
+        assert_flushed(&flushed, "here.example", "user");
+        assert_flushed(&flushed, "user", "new");
     }
 
     #[tokio::test]
     async fn a_file_of_the_queue_and_its_folder_are_flushed_before_250() {
-        let folder = tempfile::tempdir().unwrap();
-        let flushed = flushed_before_250(folder.path(), "static:smtp:[127.0.0.1]:1").await;
-        let (_, name) = message(&flushed, "queue/active").expect("the file in active");
-        let folder =
-            |flushed: &Flushed| flushed.path.ends_with("active") && flushed.names.contains(&name);
-        assert!(flushed.iter().any(folder), "active, with the file in it");
-        assert!(
-            flushed
-                .iter()
-                .any(|flushed| flushed.path.ends_with("queue") && flushed.names.contains("active"))
-        );
+        let at = tempfile::tempdir().unwrap();
+        let flushed = flushed_before_250(at.path(), "static:smtp:[127.0.0.1]:1").await;
+        let (_, name) = message(&flushed, "queue/active");
+        assert_flushed(&flushed, "active", &name);
+        assert_flushed(&flushed, "queue", "active");
     }
 }

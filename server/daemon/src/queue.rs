@@ -21,24 +21,23 @@ pub mod tool;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Cursor, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use rustix::fs::Access;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use vmaild_protocol::session::Notify;
-use vmaild_protocol::{Envelope, ReversePath};
+use vmaild_protocol::{Envelope, Mailbox, Recipient as To, ReversePath};
 
 use self::file::{Recipient, Record, State};
 use self::flush::Flusher;
-use self::schedule::Schedule;
+use self::schedule::{Active, Schedule};
 use crate::config::Params;
 use crate::delivery::{self, Delivery};
 use crate::message::{self, Filter};
@@ -87,15 +86,9 @@ pub struct Services {
     pub listening: Vec<SocketAddr>,
 }
 
-/// The queue of a running server. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Queue {
-    inner: Arc<Inner>,
-}
-
-/// What all handles of a queue share.
+/// The queue of a running server.
 #[derive(Debug)]
-pub(crate) struct Inner {
+pub struct Queue {
     params: watch::Receiver<Arc<Params>>,
     directory: PathBuf,
     /// Flushes `active/`.
@@ -122,39 +115,28 @@ pub enum Content {
 }
 
 impl Content {
-    /// Reads it from its beginning.
-    pub fn reader(&self) -> ContentReader {
-        ContentReader {
-            content: self.clone(),
-            done: 0,
+    /// Reads it from its beginning; several may do so at once.
+    pub fn reader(&self) -> Box<dyn Read + Send> {
+        match self.clone() {
+            Self::Memory(octets) => Box::new(Cursor::new(octets)),
+            Self::File { file, at, size } => Box::new(FileReader { file, at }.take(size)),
         }
     }
 }
 
-/// Reads content; several may read the same one at once.
-pub struct ContentReader {
-    content: Content,
-    done: u64,
+/// Reads a file from `at` on; that it ends is an error.
+struct FileReader {
+    file: Arc<File>,
+    at: u64,
 }
 
-impl Read for ContentReader {
+impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = match &self.content {
-            Content::Memory(octets) => {
-                let mut rest = octets.get(self.done as usize..).unwrap_or_default();
-                rest.read(buffer)?
-            }
-            Content::File { file, at, size } => {
-                let left = usize::try_from(size - self.done).unwrap_or(usize::MAX);
-                let wanted = buffer.len().min(left);
-                let count = file.read_at(&mut buffer[..wanted], at + self.done)?;
-                if count == 0 && wanted > 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                count
-            }
-        };
-        self.done += count as u64;
+        let count = self.file.read_at(buffer, self.at)?;
+        if count == 0 && !buffer.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.at += count as u64;
         Ok(count)
     }
 }
@@ -162,7 +144,7 @@ impl Read for ContentReader {
 /// A message that is being received; dropped before `commit`, it leaves nothing behind.
 #[derive(Debug)]
 pub struct Incoming {
-    queue: Queue,
+    queue: Arc<Queue>,
     id: QueueId,
     arrived: u64,
     filter: Filter,
@@ -177,7 +159,7 @@ pub struct Incoming {
 impl Queue {
     /// Opens queue_directory (made where it is missing), takes up what is in it and begins to
     /// deliver. Must be called inside the tokio runtime.
-    pub async fn open(services: Services) -> Result<Self, io::Error> {
+    pub async fn open(services: Services) -> io::Result<Arc<Self>> {
         let directory = services.params.borrow().queue_directory.clone();
         let (directory, folder) = spawn_blocking(move || {
             for name in ["active", "hold", "corrupt"] {
@@ -197,7 +179,7 @@ impl Queue {
         })
         .await??;
         let flusher = Flusher::start(folder)?;
-        let inner = Arc::new(Inner {
+        let queue = Arc::new(Self {
             params: services.params.clone(),
             directory,
             flusher,
@@ -205,28 +187,17 @@ impl Queue {
             delivery: Delivery::new(&services),
             schedule: Schedule::default(),
         });
-        schedule::take_up(&inner).await?;
-        tokio::spawn(schedule::run(inner.clone()));
-        Ok(Self { inner })
-    }
-
-    /// Retries everything that is put off, now.
-    pub fn flush(&self) {
-        self.inner.schedule.flush();
-    }
-
-    /// Starts no more deliveries, and waits for those under way for `limit` at most. What is not
-    /// finished stays on disk and is taken up at the next start.
-    pub async fn drain(&self, limit: Duration) {
-        self.inner.schedule.drain(limit).await;
+        schedule::take_up(&queue).await?;
+        tokio::spawn(schedule::run(queue.clone()));
+        Ok(queue)
     }
 
     /// Whether there is room for a message of `size` octets (postconf(5) queue_minfree).
     pub fn room(&self, size: u64) -> Result<(), Untaken> {
-        let params = self.inner.params();
+        let params = self.params();
         let message = size.max(params.message_size_limit).saturating_mul(3) / 2;
         let needed = params.queue_minfree.max(message);
-        let disk = rustix::fs::statvfs(&self.inner.directory).map_err(io::Error::from)?;
+        let disk = rustix::fs::statvfs(&self.directory).map_err(io::Error::from)?;
         if disk.f_bavail.saturating_mul(disk.f_frsize) > needed {
             Ok(())
         } else {
@@ -235,18 +206,13 @@ impl Queue {
     }
 
     /// Begins a message: assigns its queue id.
-    // Nothing waits here today; that it may is part of the seam.
-    #[allow(
-        clippy::unused_async,
-        reason = "a queue that reserves space here would have to wait"
-    )]
-    pub async fn begin(&self, origin: Origin, envelope: &Envelope) -> Result<Incoming, Untaken> {
-        let params = self.inner.params();
-        let (id, arrived) = self.inner.next_id();
+    pub fn begin(self: &Arc<Self>, origin: &Origin, envelope: &Envelope) -> Incoming {
+        let params = self.params();
+        let (id, arrived) = self.next_id();
         let host = (params.myhostname.as_str(), params.mail_name.as_str());
         let when = zoned(arrived);
-        let trace = message::received(host, &origin, envelope, &id, &when);
-        Ok(Incoming {
+        let trace = message::received(host, origin, envelope, &id, &when);
+        Incoming {
             queue: self.clone(),
             id,
             arrived,
@@ -254,7 +220,104 @@ impl Queue {
             buffer: trace.into_bytes(),
             spilled: None,
             spilled_size: 0,
+        }
+    }
+
+    /// The configuration as it is now.
+    pub(crate) fn params(&self) -> Arc<Params> {
+        self.params.borrow().clone()
+    }
+
+    /// The file of a message in `active/`.
+    fn path(&self, id: &str) -> PathBuf {
+        self.directory.join("active").join(id)
+    }
+
+    /// A new queue id and the time it stands for: microseconds since 1970, in hexadecimal. Two
+    /// messages never share one, not even across restarts (ids on disk count as given).
+    fn next_id(&self) -> (QueueId, u64) {
+        let now = u64::try_from(file::now().as_micros()).unwrap_or(u64::MAX);
+        let next = |last: u64| now.max(last.saturating_add(1));
+        let last = self
+            .last_id
+            .update(Ordering::Relaxed, Ordering::Relaxed, next);
+        (format!("{:X}", next(last)), now)
+    }
+
+    /// Makes a message durable: delivered already, or in the queue.
+    async fn store(self: &Arc<Self>, record: Record, content: Content) -> io::Result<()> {
+        // Where the queue could not take it, nothing is taken: the client hears the same of all mail.
+        let active = self.directory.join("active");
+        rustix::fs::access(&active, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)?;
+        if delivery::at_once(&self.delivery, &self.params(), &record, &content).await {
+            log!("qmgr", "{}: removed", record.id);
+            return Ok(());
+        }
+        // From now on the scheduler does not take it for a file that somebody put there.
+        self.schedule.know(&record.id);
+        match self.write(&record, &content).await {
+            Ok(file) => {
+                self.start(Active::new(record, content, file));
+                Ok(())
+            }
+            Err(error) => {
+                // The client will hear that it was not taken, so it must not come back. If even
+                // this fails, and it is not whole, the next start removes it.
+                let path = self.path(&record.id);
+                let _ = spawn_blocking(move || fs::remove_file(path)).await;
+                self.schedule.forget(&record.id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes a message's file and waits until it is on disk.
+    async fn write(&self, record: &Record, content: &Content) -> io::Result<Arc<File>> {
+        let (path, head) = (self.path(&record.id), record.head());
+        let (mut content, flusher) = (content.reader(), self.flusher.clone());
+        let (file, named) = spawn_blocking(move || {
+            let file = file::write(&path, &head, &mut content)?;
+            // Name and content at the same time: so both wait for the same commit.
+            let named = flusher.ask();
+            durable::flush(&file)?;
+            Ok::<_, io::Error>((Arc::new(file), named))
         })
+        .await??;
+        named.await?;
+        Ok(file)
+    }
+
+    /// Puts a message that the server itself wrote into the queue; it is addressed through aliases
+    /// like any other. Its text needs no filter and has no trace header yet.
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        to: &Mailbox,
+        smtputf8: bool,
+        text: impl FnOnce(&str, &Zoned) -> Vec<u8>,
+    ) -> Result<QueueId, Untaken> {
+        let params = self.params();
+        let (id, arrived) = self.next_id();
+        let when = zoned(arrived);
+        let host = (params.myhostname.as_str(), params.mail_name.as_str());
+        let mut content = message::received_here(host, &id, &when).into_bytes();
+        content.extend_from_slice(&text(&id, &when));
+        let to = To {
+            mailbox: to.clone(),
+            ..To::default()
+        };
+        let recipients = expand_all(&params, &id, &[to]).await?;
+        let record = Record {
+            id: id.clone(),
+            arrived,
+            sender: ReversePath::Null,
+            eight_bit: !content.is_ascii(),
+            smtputf8: smtputf8 && !content.is_ascii(),
+            size: content.len() as u64,
+            recipients,
+            ..Record::default()
+        };
+        self.store(record, Content::Memory(content.into())).await?;
+        Ok(id)
     }
 }
 
@@ -278,7 +341,7 @@ impl Incoming {
         let buffer = std::mem::take(&mut self.buffer);
         self.spilled_size += buffer.len() as u64;
         let spilled = self.spilled.take();
-        let path = self.queue.inner.directory.join(format!("{}.part", self.id));
+        let path = self.queue.directory.join(format!("{}.part", self.id));
         let file = spawn_blocking(move || {
             let file = if let Some(file) = spilled {
                 file
@@ -299,20 +362,18 @@ impl Incoming {
     /// Expands aliases, makes the message durable and hands it to delivery. Only now may the
     /// client hear 250.
     pub async fn commit(mut self, envelope: &Envelope) -> Result<QueueId, Untaken> {
-        let params = self.queue.inner.params();
+        let params = self.queue.params();
         self.filter.end(&mut self.buffer);
         // The server's own Received counts (oracle D12).
         if self.filter.hops + 1 >= params.hopcount_limit {
             return Err(Untaken::TooManyHops);
         }
-        let recipients = expand_all(&params, &self.id, envelope).await?;
-        let message_id = Some(self.filter.message_id.as_str()).filter(|id| !id.is_empty());
-        log!(
-            "cleanup",
-            "{}: message-id={}",
-            self.id,
-            message_id.unwrap_or("<>")
-        );
+        let recipients = expand_all(&params, &self.id, &envelope.recipients).await?;
+        let message_id = match self.filter.message_id.as_str() {
+            "" => "<>",
+            id => id,
+        };
+        log!("cleanup", "{}: message-id={message_id}", self.id);
         let mut record = Record {
             id: self.id.clone(),
             arrived: self.arrived,
@@ -324,37 +385,31 @@ impl Incoming {
             smtputf8: envelope.smtputf8,
             size: self.spilled_size + self.buffer.len() as u64,
             recipients,
-            warned: false,
+            ..Record::default()
         };
         if let ReversePath::Mailbox(sender) = &mut record.sender {
             *sender = aliases::qualified(&params, sender.clone());
         }
-        let content = match self.spilled.take() {
+        if self.spilled.is_some() {
+            self.spill().await?;
+        }
+        let content = match self.spilled {
             None => Content::Memory(self.buffer.into()),
-            Some(file) => {
-                let buffer = std::mem::take(&mut self.buffer);
-                let (size, at) = (self.spilled_size + buffer.len() as u64, 0);
-                let file = spawn_blocking(move || (&*file).write_all(&buffer).map(|()| file));
-                Content::File {
-                    file: file.await.map_err(io::Error::from)??,
-                    at,
-                    size,
-                }
-            }
+            Some(file) => Content::File {
+                file,
+                at: 0,
+                size: record.size,
+            },
         };
-        self.queue.inner.store(record, content).await?;
+        self.queue.store(record, content).await?;
         Ok(self.id)
     }
 }
 
-/// The final recipients of an envelope.
-async fn expand_all(
-    params: &Params,
-    id: &str,
-    envelope: &Envelope,
-) -> Result<Vec<Recipient>, Untaken> {
+/// The final recipients of those of an envelope.
+async fn expand_all(params: &Params, id: &str, of: &[To]) -> Result<Vec<Recipient>, Untaken> {
     let (mut recipients, mut seen) = (Vec::new(), HashSet::new());
-    for recipient in &envelope.recipients {
+    for recipient in of {
         let expanded = aliases::expand(params, &recipient.mailbox)
             .await
             .inspect_err(|error| {
@@ -390,101 +445,6 @@ async fn expand_all(
         }
     }
     Ok(recipients)
-}
-
-impl Inner {
-    /// The configuration as it is now.
-    pub(crate) fn params(&self) -> Arc<Params> {
-        self.params.borrow().clone()
-    }
-
-    /// The file of a message in `active/`.
-    fn path(&self, id: &str) -> PathBuf {
-        self.directory.join("active").join(id)
-    }
-
-    /// A new queue id and the time it stands for: microseconds since 1970, in hexadecimal. Two
-    /// messages never share one, not even across restarts (ids on disk count as given).
-    pub(crate) fn next_id(&self) -> (QueueId, u64) {
-        let now = u64::try_from(file::now().as_micros()).unwrap_or(u64::MAX);
-        let next = |last: u64| Some(now.max(last.saturating_add(1)));
-        let last = self
-            .last_id
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .unwrap_or_default();
-        (format!("{:X}", now.max(last.saturating_add(1))), now)
-    }
-
-    /// Makes a message durable: delivered already, or in the queue.
-    async fn store(self: &Arc<Self>, record: Record, content: Content) -> io::Result<()> {
-        // Where the queue could not take it, nothing is taken: the client hears the same of all mail.
-        let active = self.directory.join("active");
-        rustix::fs::access(&active, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)?;
-        if delivery::at_once(&self.delivery, &self.params(), &record, &content).await {
-            log!("qmgr", "{}: removed", record.id);
-            return Ok(());
-        }
-        // From now on the scheduler does not take it for a file that somebody put there.
-        self.schedule.know(&record.id);
-        let id = record.id.clone();
-        match self.write(record, &content).await {
-            Ok((record, file)) => {
-                self.schedule.start(self, record, content, file);
-                Ok(())
-            }
-            Err(error) => {
-                // The client will hear that it was not taken, so it must not come back.
-                let path = self.path(&id);
-                let _ = spawn_blocking(move || fs::remove_file(path)).await;
-                self.schedule.forget(&id);
-                Err(error)
-            }
-        }
-    }
-
-    /// Writes a message's file and waits until it is on disk.
-    async fn write(&self, record: Record, content: &Content) -> io::Result<(Record, Arc<File>)> {
-        let path = self.path(&record.id);
-        let (content, flusher) = (content.clone(), self.flusher.clone());
-        let (record, file, named) = spawn_blocking(move || {
-            let file = file::write(&path, &record, &mut content.reader())?;
-            // Name and content at the same time: so both wait for the same commit.
-            let named = flusher.ask();
-            durable::flush(&file)?;
-            Ok::<_, io::Error>((record, Arc::new(file), named))
-        })
-        .await??;
-        named.done().await?;
-        Ok((record, file))
-    }
-
-    /// Puts a message that the server itself wrote into the queue; it is addressed through aliases
-    /// like any other. Its text needs no filter and has no trace header yet.
-    pub(crate) async fn submit(
-        self: &Arc<Self>,
-        envelope: &Envelope,
-        text: impl FnOnce(&str, &Zoned) -> Vec<u8>,
-    ) -> Result<QueueId, Untaken> {
-        let params = self.params();
-        let (id, arrived) = self.next_id();
-        let when = zoned(arrived);
-        let host = (params.myhostname.as_str(), params.mail_name.as_str());
-        let mut content = message::received_here(host, &id, &when).into_bytes();
-        content.extend_from_slice(&text(&id, &when));
-        let recipients = expand_all(&params, &id, envelope).await?;
-        let record = Record {
-            id: id.clone(),
-            arrived,
-            sender: ReversePath::Null,
-            eight_bit: !content.is_ascii(),
-            smtputf8: envelope.smtputf8 && !content.is_ascii(),
-            size: content.len() as u64,
-            recipients,
-            ..Record::default()
-        };
-        self.store(record, Content::Memory(content.into())).await?;
-        Ok(id)
-    }
 }
 
 /// A time of the queue, in the server's time zone.

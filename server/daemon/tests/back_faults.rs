@@ -1,4 +1,5 @@
-//! What the server depends on fails and comes back: databases, the queue's disk. It is never restarted.
+//! What the server depends on fails and comes back: databases, the queue's disk; and what an
+//! administrator can do with the queue.
 
 mod database;
 mod front;
@@ -117,45 +118,56 @@ fn a_reload_in_the_middle_of_a_message_counts_for_its_delivery() {
 fn an_administrator_sees_the_queue_and_changes_it() {
     let setup = Setup::new().main_cf("minimal_backoff_time = 1h\nmaximal_backoff_time = 1h");
     setup.sql("INSERT INTO transport VALUES ('address@mydomain.com', 'nosuch:x')");
-    let server = setup.start();
-    let queue = |words: &[&str]| {
+    let mut server = setup.start();
+    let queue = |server: &Server, words: &[&str]| {
         let output = server.setup.command().arg("queue").args(words).output();
         let output = output.unwrap();
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let taken = |reply: String| reply.rsplit(' ').next().unwrap().to_owned();
-    let (one, two) = (taken(send(&server)), taken(send(&server)));
-    server.wait_for_log(&format!("{two}: to=<address@mydomain.com>"));
-    let list = queue(&["list"]);
+    let [one, two, three] = [(); 3].map(|()| {
+        let reply = send(&server);
+        reply.rsplit(' ').next().unwrap().to_owned()
+    });
+    server.wait_for_log(&format!("{three}: to=<address@mydomain.com>"));
+    let list = queue(&server, &["list"]);
     assert!(
         list.contains(&one) && list.contains("(mail transport unavailable)"),
         "{list}"
     );
-    assert!(queue(&["show", &one]).contains("\nhello\n"));
-    queue(&["delete", &one]);
-    queue(&["hold", &two]);
-    let list = queue(&["list"]);
-    assert!(
-        !list.contains(&one) && list.contains(&format!("{two}! ")),
-        "{list}"
-    );
-    queue(&["flush"]);
-    server.wait_for_log("flush: everything is tried again");
+    assert!(queue(&server, &["show", &one]).contains("\nhello\n"));
+    queue(&server, &["delete", &one]);
+    queue(&server, &["hold", &two]);
     server.setup.sql("DELETE FROM transport");
-    queue(&["release", &two]);
+    queue(&server, &["flush"]);
+    server.wait_for_log("flush: everything is tried again");
+    server.wait_for_log(&format!("{three}: removed"));
+    // What is on hold waits, whoever starts.
+    server.crash();
+    server.wait_until_ready();
+    let list = queue(&server, &["list"]);
+    assert!(list.starts_with(&format!("{two}! ")), "{list}");
+    assert_eq!(list.lines().count(), 1, "{list}");
+    queue(&server, &["release", &two]);
     server.wait_for_log(&format!("{two}: removed"));
-    assert_eq!(queue(&["list"]), "Mail queue is empty\n");
-    assert_eq!(server.files("vmail/mydomain.com/address/new").len(), 1);
-    let unknown = server
-        .setup
-        .command()
-        .args(["queue", "delete", &one])
-        .output();
-    let unknown = unknown.unwrap();
-    assert_eq!(unknown.status.code(), Some(1));
-    let text = String::from_utf8(unknown.stderr).unwrap();
-    assert!(text.contains("no such message in the queue"), "{text}");
+    assert_eq!(queue(&server, &["list"]), "Mail queue is empty\n");
+    assert_eq!(server.files("vmail/mydomain.com/address/new").len(), 2);
+    for (id, why) in [
+        (one.as_str(), "no such message in the queue"),
+        ("../active/1", "is no queue id"),
+        ("..", "is no queue id"),
+        ("", "is no queue id"),
+    ] {
+        let output = server
+            .setup
+            .command()
+            .args(["queue", "delete", id])
+            .output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(why), "{said}");
+    }
 }
 
 use Mood::{Answers, Hangs, HangsUp, RefusesLogins};
@@ -179,18 +191,14 @@ fn a_database_is_used_whenever_it_can_be(#[case] steps: &[Step]) {
     let main = fs::read_to_string(setup.path().join("main.cf")).unwrap();
     let at = setup.path().display();
     let from = format!("sqlite:{at}/domains.cf");
-    setup.write(
-        "main.cf",
-        &main.replace(&from, &format!("mysql:{at}/mysql.cf")),
-    );
+    let main = main.replace(&from, &format!("mysql:{at}/mysql.cf"));
+    setup.write("main.cf", &main);
     let [one, two] = [&databases[0].address, &databases[1].address];
-    setup.write(
-        "mysql.cf",
-        &format!(
-            "hosts = {one} {two}\nuser = mail\npassword = x\ndbname = mail\n\
-             table = domains\nselect_field = 'virtual'\nwhere_field = domain\n"
-        ),
+    let table = format!(
+        "hosts = {one} {two}\nuser = mail\npassword = x\ndbname = mail\n\
+         table = domains\nselect_field = 'virtual'\nwhere_field = domain\n"
     );
+    setup.write("mysql.cf", &table);
     databases[0].is_now(steps[0].0[0]);
     databases[1].is_now(steps[0].0[1]);
     let server = setup.start();

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use front::{Client, Server, Setup};
@@ -53,16 +53,16 @@ fn kind(number: usize) -> usize {
 }
 
 /// Says a line and hears the reply; `None` where the server is gone.
-fn says(client: &mut Client, line: &str, expected: &str) -> Option<String> {
+fn says(client: &mut Client, line: &str, expected: &str) -> Option<()> {
     client.try_send(&format!("{line}\r\n"))?;
     let reply = client.try_reply()?;
     assert!(reply.starts_with(expected), "{line}: {reply}");
-    Some(reply)
+    Some(())
 }
 
 /// Sends letters until the connection breaks.
 fn send(client: &mut Client, who: usize, next: &mut usize, books: &Mutex<Books>) -> Option<()> {
-    let locked = || books.lock().unwrap_or_else(PoisonError::into_inner);
+    let locked = || books.lock().unwrap();
     client.try_reply()?;
     says(client, "EHLO client.example", "250")?;
     while !locked().closed {
@@ -73,11 +73,8 @@ fn send(client: &mut Client, who: usize, next: &mut usize, books: &Mutex<Books>)
         let copies = mailboxes.iter().map(|&mailbox| (mailbox, token.clone()));
         says(client, "MAIL FROM:<>", "250")?;
         for recipient in recipients {
-            says(
-                client,
-                &format!("RCPT TO:<{recipient}@mydomain.com>"),
-                "250",
-            )?;
+            let line = format!("RCPT TO:<{recipient}@mydomain.com>");
+            says(client, &line, "250")?;
         }
         says(client, "DATA", "354")?;
         // Some are longer than what waits in memory.
@@ -94,15 +91,14 @@ fn send(client: &mut Client, who: usize, next: &mut usize, books: &Mutex<Books>)
             books.promised.insert(copy);
         }
     }
-    says(client, "QUIT", "221")?;
-    Some(())
+    says(client, "QUIT", "221")
 }
 
 /// Sends letters wherever the server is, until the books are closed.
 fn send_all(who: usize, books: &Mutex<Books>) {
     let mut next = 0;
     loop {
-        let now = books.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = books.lock().unwrap();
         let (port, closed) = (now.port, now.closed);
         drop(now);
         if closed {
@@ -124,9 +120,7 @@ fn micros(time: SystemTime) -> u128 {
 fn delivered(setup: &Setup, mailbox: &'static str) -> Vec<(Letter, u128)> {
     let new = setup
         .path()
-        .join("vmail/mydomain.com")
-        .join(mailbox)
-        .join("new");
+        .join(format!("vmail/mydomain.com/{mailbox}/new"));
     // Where the machine is slow no letter may have come to be for it.
     let files = fs::read_dir(new).into_iter().flatten().map(|entry| {
         let entry = entry.unwrap();
@@ -158,7 +152,7 @@ fn no_kill_loses_a_message_that_was_answered_250() {
          INSERT INTO transport VALUES ('later@mydomain.com', 'nosuch:x');",
     );
     let books = Mutex::new(Books::default());
-    let locked = || books.lock().unwrap_or_else(PoisonError::into_inner);
+    let locked = || books.lock().unwrap();
     let mut server = setup.begin();
     let mut times = Vec::new();
     std::thread::scope(|scope| {
@@ -221,13 +215,10 @@ fn judge(server: &Server, books: &Books, kills: &[(u128, u128)]) -> String {
             found.entry(copy).or_default().push(time);
         }
     }
-    let lost: Vec<_> = promised
-        .iter()
-        .filter(|copy| !found.contains_key(*copy))
-        .collect();
+    let there: BTreeSet<Letter> = found.keys().cloned().collect();
+    let lost = promised - &there;
     assert!(lost.is_empty(), "answered 250 and lost: {lost:?}");
-    let unfinished = |copy: &&Letter| !promised.contains(*copy) && !open.contains(*copy);
-    let strange: Vec<_> = found.keys().filter(unfinished).collect();
+    let strange = &(&there - promised) - open;
     assert!(strange.is_empty(), "delivered without an end: {strange:?}");
     let mut doubles = 0;
     for (copy, times_found) in &mut found {
@@ -244,11 +235,9 @@ fn judge(server: &Server, books: &Books, kills: &[(u128, u128)]) -> String {
             );
         }
     }
-    let unanswered = found.keys().filter(|copy| open.contains(*copy)).count();
-    let (taken, left) = (
-        promised.len(),
-        server.files("vmail/mydomain.com/address/tmp").len(),
-    );
+    let unanswered = there.intersection(open).count();
+    let taken = promised.len();
+    let left = server.files("vmail/mydomain.com/address/tmp").len();
     let report = format!(
         "{} kills: {taken} copies promised, all there; {unanswered} of {} unanswered ones there \
          too; {doubles} doubles, each across a kill; {left} files left in tmp\n",

@@ -210,7 +210,7 @@ fn ret(value: &str) -> Option<Ret> {
 }
 
 /// NEVER, or a list of the others (RFC 3461 §4.1).
-fn notify(value: &str) -> Option<Notify> {
+pub fn notify(value: &str) -> Option<Notify> {
     let mut notify = Notify::default();
     if value.eq_ignore_ascii_case("NEVER") {
         return Some(notify);

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use jiff::Zoned;
 use tokio::task::spawn_blocking;
-use vmaild_protocol::session::Ret;
-use vmaild_protocol::{Envelope, Mailbox, Recipient as To, ReversePath, xtext};
+use vmaild_protocol::session::{Notify, Ret};
+use vmaild_protocol::{Mailbox, ReversePath, xtext};
 
 use crate::aliases::Unexpanded;
 use crate::config::Params;
@@ -21,7 +21,7 @@ use crate::log;
 use crate::message;
 use crate::queue::file::{Reason, Recipient, Record, State};
 use crate::queue::schedule::Active;
-use crate::queue::{Content, Inner, Untaken, zoned};
+use crate::queue::{Queue, Untaken, zoned};
 
 /// What a notice tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) struct Entry<'a> {
 }
 
 /// Tells the sender what this round came to. True if a notice could not be queued.
-pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Active) -> bool {
+pub(crate) async fn notify(queue: &Arc<Queue>, params: &Params, active: &mut Active) -> bool {
     let mut again = false;
     for kind in [Kind::Failed, Kind::Delivered, Kind::Delayed] {
         if kind == Kind::Delayed && !is_late(params, &active.record) {
@@ -51,53 +51,44 @@ pub(crate) async fn notify(queue: &Arc<Inner>, params: &Params, active: &mut Act
         }
         let record = active.record.clone();
         let (told, untold) = entries(kind, &record);
-        let (ReversePath::Mailbox(sender), false) = (&record.sender, told.is_empty()) else {
-            if kind == Kind::Failed && !told.is_empty() {
-                let id = &record.id;
-                log!("bounce", "{id}: undeliverable notice dropped");
-            }
-            if kind != Kind::Delayed {
-                done(active, &told, &untold);
-            }
-            continue;
-        };
-        let content = active.content.clone();
-        let returned = returned(params, kind, &record, content).await;
-        let envelope = envelope(sender, &record);
-        let result = queue
-            .submit(&envelope, |id, when| {
-                let notice = Notice {
-                    params,
-                    kind,
-                    record: &record,
-                    entries: &told,
-                };
-                notice.text(sender, id, when, &returned)
-            })
-            .await;
-        match result {
-            Ok(notice) => {
-                let what = match kind {
-                    Kind::Failed => "sender non-delivery notification",
-                    Kind::Delayed => "sender delay notification",
-                    Kind::Delivered => "sender delivery status notification",
-                };
-                log!("bounce", "{}: {what}: {notice}", record.id);
-            }
-            Err(error) => {
-                let id = &record.id;
-                log!("bounce", "{id}: warning: cannot queue a notice: {error}");
-                // A sender whose address leads nowhere will not hear of it next time either.
-                if !matches!(error, Untaken::Aliases(Unexpanded::TooDeep(_))) {
-                    again = true;
-                    continue;
+        if let (ReversePath::Mailbox(sender), false) = (&record.sender, told.is_empty()) {
+            let returned = returned(params, kind, &record, active.content.reader()).await;
+            let notice = Notice {
+                params,
+                kind,
+                record: &record,
+                entries: &told,
+            };
+            let text = |id: &str, when: &Zoned| notice.text(sender, id, when, &returned);
+            let result = queue.submit(sender, record.smtputf8, text).await;
+            match result {
+                Ok(id) => {
+                    let what = match kind {
+                        Kind::Failed => "sender non-delivery notification",
+                        Kind::Delayed => "sender delay notification",
+                        Kind::Delivered => "sender delivery status notification",
+                    };
+                    log!("bounce", "{}: {what}: {id}", record.id);
+                }
+                Err(error) => {
+                    let id = &record.id;
+                    log!("bounce", "{id}: warning: cannot queue a notice: {error}");
+                    // A sender whose address leads nowhere will not hear of it next time either.
+                    if !matches!(error, Untaken::Aliases(Unexpanded::TooDeep(_))) {
+                        again = true;
+                        continue;
+                    }
                 }
             }
+            if kind == Kind::Delayed {
+                active.mark_warned();
+            }
+        } else if kind == Kind::Failed && !told.is_empty() {
+            log!("bounce", "{}: undeliverable notice dropped", record.id);
         }
-        if kind == Kind::Delayed {
-            active.mark_warned();
-        } else {
-            done(active, &told, &untold);
+        if kind != Kind::Delayed {
+            let entries = told.iter().chain(&untold);
+            active.mark(entries.map(|entry| (entry.index, State::Done)).collect());
         }
     }
     again
@@ -126,35 +117,12 @@ pub(crate) fn entries(kind: Kind, record: &Record) -> (Vec<Entry<'_>>, Vec<Entry
             }),
             _ => None,
         });
-    of_kind.partition(|entry| match (entry.recipient.notify, kind) {
-        (Some(notify), Kind::Failed) => notify.failure,
-        (Some(notify), Kind::Delayed) => notify.delay,
-        (Some(notify), Kind::Delivered) => notify.success,
-        (None, Kind::Failed | Kind::Delayed) => true,
-        (None, Kind::Delivered) => false,
-    })
-}
-
-fn done(active: &mut Active, told: &[Entry<'_>], untold: &[Entry<'_>]) {
-    let changes: Vec<_> = told
-        .iter()
-        .chain(untold)
-        .map(|entry| (entry.index, State::Done))
-        .collect();
-    if !changes.is_empty() {
-        active.mark(changes);
-    }
-}
-
-fn envelope(sender: &Mailbox, record: &Record) -> Envelope {
-    Envelope {
-        recipients: vec![To {
-            mailbox: sender.clone(),
-            ..To::default()
-        }],
-        smtputf8: record.smtputf8,
-        ..Envelope::default()
-    }
+    let wanted = |notify: Option<Notify>| match kind {
+        Kind::Failed => notify.is_none_or(|notify| notify.failure),
+        Kind::Delayed => notify.is_none_or(|notify| notify.delay),
+        Kind::Delivered => notify.is_some_and(|notify| notify.success),
+    };
+    of_kind.partition(|entry| wanted(entry.recipient.notify))
 }
 
 /// What comes back of the message: all of it, or its headers alone.
@@ -164,13 +132,18 @@ pub(crate) struct Returned {
 }
 
 /// RET= (RFC 3461 §4.3) and postconf(5) bounce_size_limit decide; only failures return it whole.
-async fn returned(params: &Params, kind: Kind, record: &Record, content: Content) -> Returned {
+async fn returned(
+    params: &Params,
+    kind: Kind,
+    record: &Record,
+    content: Box<dyn Read + Send>,
+) -> Returned {
     let limit = params.bounce_size_limit;
     let whole = kind == Kind::Failed && record.ret != Some(Ret::Headers) && record.size <= limit;
     let read = spawn_blocking(move || {
         let mut text = Vec::new();
         // What cannot be read is left out; the notice goes all the same.
-        let _ = content.reader().take(limit).read_to_end(&mut text);
+        let _ = content.take(limit).read_to_end(&mut text);
         text
     });
     let mut text = read.await.unwrap_or_default();
@@ -293,10 +266,8 @@ impl Notice<'_> {
             ),
         };
         text.push_str("\nFor help write to postmaster, and include this report.\n");
-        for Entry {
-            recipient, reason, ..
-        } in self.entries
-        {
+        for entry in self.entries {
+            let (recipient, reason) = (entry.recipient, entry.reason);
             let original = if recipient.original.key() == recipient.mailbox.key() {
                 String::new()
             } else {
@@ -312,9 +283,17 @@ impl Notice<'_> {
     /// The part for programs (RFC 3464 §2).
     fn report(&self, text: &mut String) {
         let record = self.record;
+        // It is 7-bit (RFC 3464 §2.1), unless the message itself needs more (RFC 6533 §3).
+        let fits = |letter: char| !letter.is_control() && (letter.is_ascii() || record.smtputf8);
         let mut field = |name: &str, value: &str| {
-            let value: String = value.chars().map(|letter| self.fit(letter)).collect();
-            text.push_str(&folded(&format!("{name}: {value}")));
+            let value = value.replace(|letter| !fits(letter), "?");
+            // Without a name, the empty line between the groups.
+            let line = if name.is_empty() {
+                value
+            } else {
+                format!("{name}: {value}")
+            };
+            text.push_str(&folded(&line));
         };
         field("Reporting-MTA", &format!("dns; {}", self.params.myhostname));
         if let Some(envid) = record.envid.as_deref().and_then(xtext::decode) {
@@ -325,11 +304,8 @@ impl Notice<'_> {
             field("X-Vmaild-Sender", &address(sender));
         }
         field("Arrival-Date", &message::date(&zoned(record.arrived)));
-        for Entry {
-            recipient, reason, ..
-        } in self.entries
-        {
-            // An empty line between the groups.
+        for entry in self.entries {
+            let (recipient, reason) = (entry.recipient, entry.reason);
             field("", "");
             field("Final-Recipient", &address(&recipient.mailbox));
             if let Some(original) = recipient.orcpt.as_deref().and_then(original_recipient) {
@@ -359,15 +335,6 @@ impl Notice<'_> {
                 let until = zoned(record.arrived.saturating_add(lifetime));
                 field("Will-Retry-Until", &message::date(&until));
             }
-        }
-    }
-
-    /// The report is 7-bit (RFC 3464 §2.1), unless the message itself needs more (RFC 6533 §3).
-    fn fit(&self, letter: char) -> char {
-        if letter.is_control() || (!letter.is_ascii() && !self.record.smtputf8) {
-            '?'
-        } else {
-            letter
         }
     }
 }
@@ -403,25 +370,16 @@ fn days(time: Duration) -> String {
 const LETTERS_LIMIT: usize = 998 / 4;
 
 /// A line, continued on the next where it is longer than 78 columns and has a blank (RFC 5322
-/// §2.1.1), and where a word is longer than a line may be. Nothing makes an empty line.
+/// §2.1.1), and where a word is longer than a line may be.
 fn folded(line: &str) -> String {
-    if line == ": " {
-        return "\n".to_owned();
-    }
     let mut text = String::new();
     let mut column = 0;
     for (number, word) in line.split(' ').enumerate() {
-        let length = word.chars().count();
-        match number {
-            0 => {}
-            _ if column + length >= 78 && !word.is_empty() => {
-                text.push_str("\n    ");
-                column = 4;
-            }
-            _ => {
-                text.push(' ');
-                column += 1;
-            }
+        if number > 0 {
+            let length = word.chars().count();
+            let long = column + length >= 78 && !word.is_empty();
+            text.push_str(if long { "\n    " } else { " " });
+            column = if long { 4 } else { column + 1 };
         }
         for letter in word.chars() {
             if column == LETTERS_LIMIT {
@@ -434,14 +392,4 @@ fn folded(line: &str) -> String {
     }
     text.push('\n');
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_of_no_words_is_empty() {
-        assert_eq!(folded(": "), "\n");
-    }
 }

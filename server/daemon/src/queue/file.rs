@@ -23,17 +23,18 @@
 //!
 //! `original`, `notify`, `orcpt` and `expanded` belong to the `to` above them.
 
-use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use vmaild_protocol::session::{Notify, Ret};
-use vmaild_protocol::{Mailbox, ReversePath};
+use vmaild_protocol::{Mailbox, ReversePath, command};
 
-use super::QueueId;
+use super::schedule::Active;
+use super::{Content, QueueId};
 use crate::aliases;
 
 const FIRST_LINE: &str = "vmaild queue file 1";
@@ -136,48 +137,43 @@ impl Record {
         now().saturating_sub(Duration::from_micros(self.arrived))
     }
 
+    /// Whether there is something left to do for anybody.
+    pub fn is_open(&self) -> bool {
+        self.recipients.iter().any(Recipient::is_open)
+    }
+
     /// The part of the file before the content.
-    pub fn head(&self) -> Vec<u8> {
-        let mut head = format!("{FIRST_LINE}\nid: {}\narrived: {}\n", self.id, self.arrived);
-        let mut field = |name: &str, value: &str| {
-            // What came in commands holds no line end; nothing may begin a line of its own here.
-            let value: String = value
-                .chars()
-                .map(|c| if c.is_control() { '?' } else { c })
-                .collect();
-            let _ = writeln!(head, "{name}: {value}");
+    pub fn head(&self) -> String {
+        let yes = |on: bool, word: &str| on.then(|| word.to_owned());
+        let ret = |ret| match ret {
+            Ret::Full => "FULL".to_owned(),
+            Ret::Headers => "HDRS".to_owned(),
         };
-        field("from", &self.sender.to_string());
-        match self.ret {
-            Some(Ret::Full) => field("ret", "FULL"),
-            Some(Ret::Headers) => field("ret", "HDRS"),
-            None => {}
-        }
-        if let Some(envid) = &self.envid {
-            field("envid", envid);
-        }
-        if self.eight_bit {
-            field("body", "8BITMIME");
-        }
-        if self.smtputf8 {
-            field("smtputf8", "yes");
-        }
+        let mut fields = vec![
+            ("id", Some(self.id.clone())),
+            ("arrived", Some(self.arrived.to_string())),
+            ("from", Some(self.sender.to_string())),
+            ("ret", self.ret.map(ret)),
+            ("envid", self.envid.clone()),
+            ("body", yes(self.eight_bit, "8BITMIME")),
+            ("smtputf8", yes(self.smtputf8, "yes")),
+        ];
         for recipient in &self.recipients {
-            field("to", &format!("<{}>", recipient.mailbox));
-            field("original", &format!("<{}>", recipient.original));
-            if let Some(notify) = &recipient.notify {
-                field("notify", &notify_text(*notify));
-            }
-            if let Some(orcpt) = &recipient.orcpt {
-                field("orcpt", orcpt);
-            }
-            if recipient.expanded {
-                field("expanded", "yes");
-            }
+            fields.extend([
+                ("to", Some(format!("<{}>", recipient.mailbox))),
+                ("original", Some(format!("<{}>", recipient.original))),
+                ("notify", recipient.notify.map(notify_text)),
+                ("orcpt", recipient.orcpt.clone()),
+                ("expanded", yes(recipient.expanded, "yes")),
+            ]);
         }
-        field("content", &self.size.to_string());
-        head.push('\n');
-        head.into_bytes()
+        fields.push(("content", Some(self.size.to_string())));
+        let lines = fields.into_iter().filter_map(|(name, value)| {
+            // What came in commands holds no line end; nothing may begin a line of its own here.
+            let value = value?.replace(char::is_control, "?");
+            Some(format!("{name}: {value}\n"))
+        });
+        format!("{FIRST_LINE}\n{}\n", lines.collect::<String>())
     }
 
     /// The line that says that recipient `index` is now in `state`.
@@ -200,11 +196,10 @@ impl Record {
                 &reason.text,
             ] {
                 line.push('\t');
-                line.extend(field.chars().map(|c| if c.is_control() { ' ' } else { c }));
+                line.push_str(&field.replace(char::is_control, " "));
             }
         }
-        line.push('\n');
-        line
+        line + "\n"
     }
 
     /// The line that says that the sender was told of the delay.
@@ -254,20 +249,9 @@ pub enum Unreadable {
     Damaged(&'static str),
 }
 
-/// A message read from its file.
-#[derive(Debug)]
-pub struct Stored {
-    /// What is known about it.
-    pub record: Record,
-    /// Where its content begins.
-    pub content_at: u64,
-    /// The file, open for reading and appending.
-    pub file: File,
-}
-
 /// Reads a queue file. `verify` is for a file that nobody else has open: it reads the content too,
 /// compares it with what was written, and ends a last line that a crash cut off.
-pub fn read(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
+pub fn read(path: &Path, verify: bool) -> Result<Active, Unreadable> {
     read_parts(path, verify).map_err(|error| match error {
         // Not cut off, then: somebody was promised it, and `content` says the wrong number.
         Unreadable::Partial if has_end(path) => {
@@ -279,7 +263,7 @@ pub fn read(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
 
 /// Whether a line like the one that ends the content is anywhere in a file.
 fn has_end(path: &Path) -> bool {
-    let length = Hash::default().line().len() + 1;
+    let length = end_line(NOTHING).len();
     let Ok(mut reader) = File::open(path).map(BufReader::new) else {
         return false;
     };
@@ -293,24 +277,23 @@ fn has_end(path: &Path) -> bool {
     false
 }
 
-fn read_parts(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
+/// The next line, without its end.
+fn next_line(reader: &mut BufReader<File>) -> Result<String, Unreadable> {
+    let mut line = String::new();
+    reader
+        .read_line(&mut line)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => Unreadable::Damaged("its envelope is not text"),
+            _ => Unreadable::Io(error),
+        })?;
+    let line = line.strip_suffix('\n').ok_or(Unreadable::Partial)?;
+    Ok(line.to_owned())
+}
+
+fn read_parts(path: &Path, verify: bool) -> Result<Active, Unreadable> {
     let file = File::options().read(true).append(true).open(path)?;
     let mut reader = BufReader::new(file);
-    let mut line = String::new();
-    let mut next = |reader: &mut BufReader<File>| -> Result<(u64, String), Unreadable> {
-        line.clear();
-        let count = reader
-            .read_line(&mut line)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::InvalidData => Unreadable::Damaged("its envelope is not text"),
-                _ => Unreadable::Io(error),
-            })?;
-        match line.strip_suffix('\n') {
-            Some(text) => Ok((count as u64, text.to_owned())),
-            None => Err(Unreadable::Partial),
-        }
-    };
-    let (mut content_at, first) = next(&mut reader)?;
+    let first = next_line(&mut reader)?;
     if first != FIRST_LINE {
         // Blocks that were never written read as zeros.
         return Err(if first.contains('\0') {
@@ -321,8 +304,7 @@ fn read_parts(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
     }
     let mut record = Record::default();
     loop {
-        let (count, line) = next(&mut reader)?;
-        content_at += count;
+        let line = next_line(&mut reader)?;
         if line.is_empty() {
             break;
         }
@@ -331,36 +313,32 @@ fn read_parts(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
         };
         envelope_line(&mut record, name, value);
     }
+    let (at, size) = (reader.stream_position()?, record.size);
+    let mut sum = NOTHING;
     if verify {
-        let mut hash = Hash::default();
-        let mut left = record.size;
-        while left > 0 {
-            let chunk = reader.fill_buf()?;
-            let count = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let mut content = reader.by_ref().take(size);
+        loop {
+            let chunk = content.fill_buf()?;
+            let count = chunk.len();
             if count == 0 {
-                return Err(Unreadable::Partial);
+                break;
             }
-            hash.write(&chunk[..count]);
-            reader.consume(count);
-            left -= count as u64;
-        }
-        let (_, end) = next(&mut reader)?;
-        if !end.starts_with("end: ") {
-            return Err(Unreadable::Partial);
-        }
-        if end != hash.line() {
-            return Err(Unreadable::Damaged("its content is not what was written"));
+            sum = hash(sum, chunk);
+            content.consume(count);
         }
     } else {
-        reader.seek(SeekFrom::Start(content_at.saturating_add(record.size)))?;
-        let (_, end) = next(&mut reader)?;
-        if !end.starts_with("end: ") {
-            return Err(Unreadable::Partial);
-        }
+        reader.seek(SeekFrom::Start(at.saturating_add(size)))?;
+    }
+    let end = next_line(&mut reader)?;
+    if !end.starts_with("end: ") {
+        return Err(Unreadable::Partial);
+    }
+    if verify && end != end_line(sum).trim_end() {
+        return Err(Unreadable::Damaged("its content is not what was written"));
     }
     loop {
-        match next(&mut reader) {
-            Ok((_, line)) => record.apply(&line),
+        match next_line(&mut reader) {
+            Ok(line) => record.apply(&line),
             // Cut off by a crash, and ended since: those behind it count.
             Err(Unreadable::Damaged(_)) => {}
             Err(_) => break,
@@ -376,51 +354,41 @@ fn read_parts(path: &Path, verify: bool) -> Result<Stored, Unreadable> {
             file.write_all(b"\n")?;
         }
     }
-    Ok(Stored {
-        record,
-        content_at,
-        file,
-    })
+    let file = Arc::new(file);
+    let content = Content::File {
+        file: file.clone(),
+        at,
+        size,
+    };
+    Ok(Active::new(record, content, file))
 }
 
 /// One line of the envelope; names of later versions are not counted.
 fn envelope_line(record: &mut Record, name: &str, value: &str) {
-    let path = || {
-        value
-            .strip_prefix('<')
-            .and_then(|value| value.strip_suffix('>'))
-    };
+    let mailbox = || aliases::mailbox(value.strip_prefix('<')?.strip_suffix('>')?);
     match (name, record.recipients.last_mut()) {
         ("id", _) => value.clone_into(&mut record.id),
         ("arrived", _) => record.arrived = value.parse().unwrap_or_default(),
         ("from", _) => {
-            let mailbox = path().and_then(aliases::mailbox);
-            record.sender = mailbox.map_or(ReversePath::Null, ReversePath::Mailbox);
+            record.sender = mailbox().map_or(ReversePath::Null, ReversePath::Mailbox);
         }
-        ("ret", _) => {
-            record.ret = Some(if value == "FULL" {
-                Ret::Full
-            } else {
-                Ret::Headers
-            });
-        }
+        ("ret", _) if value == "FULL" => record.ret = Some(Ret::Full),
+        ("ret", _) => record.ret = Some(Ret::Headers),
         ("envid", _) => record.envid = Some(value.to_owned()),
         ("body", _) => record.eight_bit = true,
         ("smtputf8", _) => record.smtputf8 = true,
         ("content", _) => record.size = value.parse().unwrap_or_default(),
-        ("to", _) => record
-            .recipients
-            .extend(path().and_then(aliases::mailbox).map(|mailbox| Recipient {
-                original: mailbox.clone(),
-                mailbox,
-                ..Recipient::default()
-            })),
+        ("to", _) => record.recipients.extend(mailbox().map(|mailbox| Recipient {
+            original: mailbox.clone(),
+            mailbox,
+            ..Recipient::default()
+        })),
         ("original", Some(recipient)) => {
-            if let Some(mailbox) = path().and_then(aliases::mailbox) {
+            if let Some(mailbox) = mailbox() {
                 recipient.original = mailbox;
             }
         }
-        ("notify", Some(recipient)) => recipient.notify = Some(notify_from(value)),
+        ("notify", Some(recipient)) => recipient.notify = command::notify(value),
         ("orcpt", Some(recipient)) => recipient.orcpt = Some(value.to_owned()),
         ("expanded", Some(recipient)) => recipient.expanded = true,
         _ => {}
@@ -429,54 +397,31 @@ fn envelope_line(record: &mut Record, name: &str, value: &str) {
 
 /// NOTIFY='s value (RFC 3461 §4.1).
 pub fn notify_text(notify: Notify) -> String {
+    if notify == Notify::default() {
+        return "NEVER".to_owned();
+    }
     let words = [
         (notify.success, "SUCCESS"),
         (notify.failure, "FAILURE"),
         (notify.delay, "DELAY"),
     ];
-    let chosen: Vec<&str> = words
-        .iter()
-        .filter(|(on, _)| *on)
-        .map(|(_, word)| *word)
-        .collect();
-    if chosen.is_empty() {
-        "NEVER".to_owned()
-    } else {
-        chosen.join(",")
-    }
+    let chosen = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word);
+    chosen.collect::<Vec<_>>().join(",")
 }
 
-fn notify_from(value: &str) -> Notify {
-    let has = |word| value.split(',').any(|part| part == word);
-    Notify {
-        success: has("SUCCESS"),
-        failure: has("FAILURE"),
-        delay: has("DELAY"),
-    }
+/// The sum of no content.
+const NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Takes octets into a sum. FNV-1a, 64 bits: enough to know blocks that never reached the disk.
+fn hash(sum: u64, octets: &[u8]) -> u64 {
+    octets.iter().fold(sum, |sum, &octet| {
+        (sum ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
-/// FNV-1a, 64 bits: enough to know blocks that never reached the disk.
-#[derive(Debug, Clone)]
-pub struct Hash(u64);
-
-impl Default for Hash {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hash {
-    /// Takes more octets in.
-    pub fn write(&mut self, octets: &[u8]) {
-        for &octet in octets {
-            self.0 = (self.0 ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    /// The line after the content, without its end.
-    pub fn line(&self) -> String {
-        format!("end: {:016x}", self.0)
-    }
+/// The line after the content.
+fn end_line(sum: u64) -> String {
+    format!("end: {sum:016x}\n")
 }
 
 /// A new file of the queue, for the server's eyes only.
@@ -489,36 +434,24 @@ pub fn create(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Writes a new queue file from its parts; an existing one of the name is never touched.
-pub fn write(path: &Path, record: &Record, content: &mut dyn Read) -> io::Result<File> {
-    let mut file = create(path)?;
-    let result = write_parts(&mut file, record, content);
-    if let Err(error) = result {
-        // Nothing is left behind; if even this fails, the next start removes it.
-        let _ = fs::remove_file(path);
-        return Err(error);
-    }
-    Ok(file)
-}
-
-fn write_parts(file: &mut File, record: &Record, content: &mut dyn Read) -> io::Result<()> {
-    // Small messages leave in one write.
-    let mut buffer = record.head();
-    let mut hash = Hash::default();
+/// Writes a new queue file from its parts; one that is there is not overwritten.
+pub fn write(path: &Path, head: &str, content: &mut dyn Read) -> io::Result<File> {
+    let file = create(path)?;
     let mut chunk = vec![0; 64 * 1024];
+    // Small messages leave in one write.
+    let mut out = BufWriter::with_capacity(chunk.len(), &file);
+    out.write_all(head.as_bytes())?;
+    let mut sum = NOTHING;
     loop {
         let count = content.read(&mut chunk)?;
         if count == 0 {
             break;
         }
-        hash.write(&chunk[..count]);
-        buffer.extend_from_slice(&chunk[..count]);
-        if buffer.len() > chunk.len() {
-            file.write_all(&buffer)?;
-            buffer.clear();
-        }
+        sum = hash(sum, &chunk[..count]);
+        out.write_all(&chunk[..count])?;
     }
-    buffer.extend_from_slice(hash.line().as_bytes());
-    buffer.push(b'\n');
-    file.write_all(&buffer)
+    out.write_all(end_line(sum).as_bytes())?;
+    out.flush()?;
+    drop(out);
+    Ok(file)
 }

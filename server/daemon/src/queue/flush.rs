@@ -6,7 +6,7 @@
 //! those who wrote it, side by side: where the file system has a journal, one commit does for many.
 
 use std::fs::File;
-use std::io;
+use std::{io, iter};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,9 +18,6 @@ pub struct Flusher {
     requests: mpsc::UnboundedSender<oneshot::Sender<io::Result<()>>>,
 }
 
-/// A flush of the folder that was asked for.
-pub struct Flush(oneshot::Receiver<io::Result<()>>);
-
 impl Flusher {
     /// Starts the thread for `folder`; it ends when the last handle is dropped.
     pub fn start(folder: File) -> io::Result<Self> {
@@ -29,10 +26,8 @@ impl Flusher {
             .name("flush".to_owned())
             .spawn(move || {
                 while let Some(first) = incoming.blocking_recv() {
-                    let mut waiting = vec![first];
-                    while let Ok(request) = incoming.try_recv() {
-                        waiting.push(request);
-                    }
+                    let others = iter::from_fn(|| incoming.try_recv().ok());
+                    let waiting: Vec<_> = iter::once(first).chain(others).collect();
                     let number = |error: io::Error| error.raw_os_error().unwrap_or_default();
                     let flushed = durable::flush(&folder).map_err(number);
                     for request in waiting {
@@ -44,19 +39,15 @@ impl Flusher {
         Ok(Self { requests })
     }
 
-    /// Asks for a flush that begins after this call.
-    pub fn ask(&self) -> Flush {
+    /// Asks for a flush that begins after this call, and returns when the folder, as it is now,
+    /// survives a power cut.
+    pub fn ask(&self) -> impl Future<Output = io::Result<()>> + use<> {
         let (request, answer) = oneshot::channel();
         // Dropped with the channel, it is answered by its end.
         let _ = self.requests.send(request);
-        Flush(answer)
-    }
-}
-
-impl Flush {
-    /// Returns when the folder, as it was when this was asked for, survives a power cut.
-    pub async fn done(self) -> io::Result<()> {
-        let gone = |_| io::Error::other("the flushing thread has ended");
-        self.0.await.map_err(gone)?
+        async {
+            let gone = |_| io::Error::other("the flushing thread has ended");
+            answer.await.map_err(gone)?
+        }
     }
 }

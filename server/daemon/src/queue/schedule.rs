@@ -6,8 +6,7 @@
 //! minimal_backoff_time nor above maximal_backoff_time; then with all others that are due at the next
 //! of the runs that come every queue_run_delay. Where a lookup failed, a few seconds are enough.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,18 +18,21 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use vmaild_protocol::ReversePath;
 
-use super::file::{self, Reason, Record, State, Unreadable};
-use super::{Content, Inner, QueueId};
+use super::file::{self, Reason, Recipient, Record, State, Unreadable};
+use super::{Content, Queue, QueueId};
 use crate::config::Params;
 use crate::delivery::{self, bounce};
 use crate::{durable, log};
 
 /// Rounds of delivery at the same time. Far more than deliveries, so that many messages for a next
 /// hop that does not answer do not keep those for Maildirs waiting.
-const SLOTS: usize = 2_000;
+const SLOTS: u32 = 2_000;
 
 /// A lookup that failed is tried again this soon: databases come back quickly.
 const SOON: Duration = Duration::from_secs(5);
+
+/// How long the scheduler sleeps where nothing waits.
+const IDLE: Duration = Duration::from_hours(1);
 
 /// How often the scheduler looks for the trigger of `vmaild queue flush`.
 const TRIGGER_EVERY: Duration = Duration::from_secs(1);
@@ -50,7 +52,7 @@ pub(crate) struct Schedule {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    due: BinaryHeap<Reverse<(Instant, QueueId)>>,
+    due: BTreeSet<(Instant, QueueId)>,
     /// All that wait or are in a round: the rest is on disk only.
     known: HashSet<QueueId>,
 }
@@ -61,17 +63,19 @@ impl Default for Schedule {
             began: Instant::now(),
             waiting: Mutex::default(),
             wake: Notify::new(),
-            slots: Arc::new(Semaphore::new(SLOTS)),
+            slots: Arc::new(Semaphore::new(SLOTS as usize)),
             draining: AtomicBool::new(false),
         }
     }
 }
 
-/// A message in a round of delivery.
-pub(crate) struct Active {
-    pub(crate) record: Record,
+/// A message of the queue, and its file: in a round of delivery.
+#[derive(Debug)]
+pub struct Active {
+    /// What is known about it.
+    pub record: Record,
     pub(crate) content: Content,
-    /// Its file, for what becomes of its recipients.
+    /// Its file, open for reading and appending, for what becomes of its recipients.
     file: Arc<File>,
     /// Lines were appended that are not flushed yet.
     dirty: bool,
@@ -80,6 +84,16 @@ pub(crate) struct Active {
 }
 
 impl Active {
+    pub(crate) fn new(record: Record, content: Content, file: Arc<File>) -> Self {
+        Self {
+            record,
+            content,
+            file,
+            dirty: false,
+            unsaved: String::new(),
+        }
+    }
+
     /// Records what became of recipients, as one write; with the last of them done there is
     /// nothing to record, since the file goes.
     pub(crate) fn mark(&mut self, changes: Vec<(usize, State)>) {
@@ -93,7 +107,7 @@ impl Active {
                 recipient.state = state;
             }
         }
-        if !lines.is_empty() && self.record.recipients.iter().any(file::Recipient::is_open) {
+        if !lines.is_empty() && self.record.is_open() {
             self.append(&lines);
         }
     }
@@ -134,36 +148,11 @@ impl Schedule {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A message that has just been stored: delivered at once where there is room.
-    pub(crate) fn start(
-        &self,
-        queue: &Arc<Inner>,
-        record: Record,
-        content: Content,
-        file: Arc<File>,
-    ) {
-        let permit = self.slots.clone().try_acquire_owned();
-        match permit {
-            Ok(permit) if !self.draining.load(Ordering::Relaxed) => {
-                let active = Active {
-                    record,
-                    content,
-                    file,
-                    dirty: false,
-                    unsaved: String::new(),
-                };
-                tokio::spawn(round(queue.clone(), active, permit));
-            }
-            // It is read from its file when there is room, so a backlog takes no memory.
-            _ => self.put(record.id, Instant::now()),
-        }
-    }
-
     /// Lets a message wait until `when`.
     fn put(&self, id: QueueId, when: Instant) {
         let mut waiting = self.waiting();
         waiting.known.insert(id.clone());
-        waiting.due.push(Reverse((when, id)));
+        waiting.due.insert((when, id));
         drop(waiting);
         self.wake.notify_one();
     }
@@ -179,40 +168,51 @@ impl Schedule {
     }
 
     /// The next message whose time has come, or when to look again.
-    fn next(&self) -> Result<QueueId, Option<Instant>> {
-        let mut waiting = self.waiting();
-        match waiting.due.peek() {
-            None => Err(None),
-            Some(Reverse((when, _))) if *when > Instant::now() => Err(Some(*when)),
-            Some(_) => waiting.due.pop().map(|Reverse((_, id))| id).ok_or(None),
+    fn next(&self) -> Result<QueueId, Instant> {
+        let now = Instant::now();
+        let due = &mut self.waiting().due;
+        let when = due.first().map_or(now + IDLE, |(when, _)| *when);
+        if when > now {
+            return Err(when);
+        }
+        due.pop_first().map(|(_, id)| id).ok_or(when)
+    }
+}
+
+impl Queue {
+    /// A message that has just been stored: delivered at once where there is room.
+    pub(super) fn start(self: &Arc<Self>, active: Active) {
+        match self.schedule.slots.clone().try_acquire_owned() {
+            Ok(permit) if !self.schedule.draining.load(Ordering::Relaxed) => {
+                tokio::spawn(round(self.clone(), active, permit));
+            }
+            // It is read from its file when there is room, so a backlog takes no memory.
+            _ => self.schedule.put(active.record.id, Instant::now()),
         }
     }
 
-    /// Everything that waits is due now.
-    pub(crate) fn flush(&self) {
+    /// Retries everything that is put off, now.
+    pub fn flush(&self) {
         let now = Instant::now();
-        let mut waiting = self.waiting();
-        waiting.due = waiting
-            .due
-            .drain()
-            .map(|Reverse((_, id))| Reverse((now, id)))
-            .collect();
+        let mut waiting = self.schedule.waiting();
+        let due = std::mem::take(&mut waiting.due);
+        waiting.due = due.into_iter().map(|(_, id)| (now, id)).collect();
         drop(waiting);
-        self.wake.notify_one();
+        self.schedule.wake.notify_one();
     }
 
-    /// Starts nothing more and waits for what is under way.
-    pub(crate) async fn drain(&self, limit: Duration) {
-        self.draining.store(true, Ordering::Relaxed);
-        let all = u32::try_from(SLOTS).unwrap_or(u32::MAX);
-        let _ = tokio::time::timeout(limit, self.slots.acquire_many(all)).await;
+    /// Starts no more deliveries, and waits for those under way for `limit` at most. What is not
+    /// finished stays on disk and is taken up at the next start.
+    pub async fn drain(&self, limit: Duration) {
+        self.schedule.draining.store(true, Ordering::Relaxed);
+        let _ = tokio::time::timeout(limit, self.schedule.slots.acquire_many(SLOTS)).await;
     }
 }
 
 /// Takes up what is in `active/`: whole messages are due now, what a crash cut off is removed.
-pub(crate) async fn take_up(queue: &Arc<Inner>) -> io::Result<()> {
+pub(crate) async fn take_up(queue: &Arc<Queue>) -> io::Result<()> {
     let this = queue.clone();
-    let found = spawn_blocking(move || {
+    spawn_blocking(move || {
         let mut found = Vec::new();
         for name in ["active", "hold"] {
             for entry in fs::read_dir(this.directory.join(name))? {
@@ -229,49 +229,37 @@ pub(crate) async fn take_up(queue: &Arc<Inner>) -> io::Result<()> {
             }
         }
         found.sort();
-        found.retain(|id| match file::read(&this.path(id), true) {
-            Ok(_) => true,
-            Err(error) => {
-                give_up(&this, id, &error);
-                false
+        for id in found {
+            match file::read(&this.path(&id), true) {
+                Ok(_) => this.schedule.put(id, Instant::now()),
+                Err(error) => give_up(&this, &id, &error),
             }
-        });
-        Ok::<_, io::Error>(found)
+        }
+        Ok(())
     })
-    .await??;
-    for id in found {
-        queue.schedule.put(id, Instant::now());
-    }
-    Ok(())
+    .await?
 }
 
 /// A file that cannot be delivered: removed if nobody was promised it, else kept for a person.
-fn give_up(queue: &Inner, id: &str, error: &Unreadable) {
+fn give_up(queue: &Queue, id: &str, error: &Unreadable) {
     let path = queue.path(id);
-    let result = match error {
+    let (what, result) = match error {
         Unreadable::Io(error) if error.kind() == io::ErrorKind::NotFound => return,
-        Unreadable::Partial => fs::remove_file(&path),
-        Unreadable::Damaged(_) => fs::rename(&path, queue.directory.join("corrupt").join(id)),
-        Unreadable::Io(_) => Ok(()),
+        Unreadable::Io(_) => ("left where it is", Ok(())),
+        Unreadable::Partial => ("removed", fs::remove_file(&path)),
+        Unreadable::Damaged(_) => {
+            let corrupt = queue.directory.join("corrupt").join(id);
+            ("moved to corrupt", fs::rename(&path, corrupt))
+        }
     };
-    let what = match error {
-        Unreadable::Partial => "removed",
-        Unreadable::Damaged(_) => "moved to corrupt",
-        Unreadable::Io(_) => "left where it is",
-    };
-    let failed = result
-        .err()
-        .map(|error| format!(" (which failed: {error})"));
-    let failed = failed.unwrap_or_default();
-    log!(
-        "qmgr",
-        "warning: {}: {error}; {what}{failed}",
-        path.display()
-    );
+    let failed = |error| format!(" (which failed: {error})");
+    let failed = result.err().map(failed).unwrap_or_default();
+    let path = path.display();
+    log!("qmgr", "warning: {path}: {error}; {what}{failed}");
 }
 
 /// Starts rounds as messages fall due and as there is room, for ever.
-pub(crate) async fn run(queue: Arc<Inner>) {
+pub(crate) async fn run(queue: Arc<Queue>) {
     let schedule = &queue.schedule;
     let mut trigger = tokio::time::interval(TRIGGER_EVERY);
     loop {
@@ -288,14 +276,13 @@ pub(crate) async fn run(queue: Arc<Inner>) {
             }
             Err(until) => until,
         };
-        let later = Instant::now() + Duration::from_hours(1);
         tokio::select! {
-            () = tokio::time::sleep_until(until.unwrap_or(later)) => {}
+            () = tokio::time::sleep_until(until) => {}
             () = schedule.wake.notified() => {}
             _ = trigger.tick() => {
                 if fs::remove_file(queue.directory.join(TRIGGER)).is_ok() {
                     log::line("qmgr", "flush: everything is tried again");
-                    schedule.flush();
+                    queue.flush();
                     // Messages may have been released from hold.
                     if let Err(error) = take_up(&queue).await {
                         log!("qmgr", "warning: cannot read the queue: {error}");
@@ -307,26 +294,10 @@ pub(crate) async fn run(queue: Arc<Inner>) {
 }
 
 /// A round for a message that is read from its file first.
-async fn resume(queue: Arc<Inner>, id: QueueId, permit: OwnedSemaphorePermit) {
+async fn resume(queue: Arc<Queue>, id: QueueId, permit: OwnedSemaphorePermit) {
     let path = queue.path(&id);
     match spawn_blocking(move || file::read(&path, false)).await {
-        Ok(Ok(stored)) => {
-            let file = Arc::new(stored.file);
-            let (at, size) = (stored.content_at, stored.record.size);
-            let content = Content::File {
-                file: file.clone(),
-                at,
-                size,
-            };
-            let active = Active {
-                record: stored.record,
-                content,
-                file,
-                dirty: false,
-                unsaved: String::new(),
-            };
-            round(queue, active, permit).await;
-        }
+        Ok(Ok(active)) => round(queue, active, permit).await,
         Ok(Err(Unreadable::Io(error))) if error.kind() != io::ErrorKind::NotFound => {
             log!("qmgr", "{id}: warning: cannot read its file: {error}");
             queue.schedule.put(id, Instant::now() + SOON);
@@ -342,19 +313,14 @@ async fn resume(queue: Arc<Inner>, id: QueueId, permit: OwnedSemaphorePermit) {
 
 /// One round: every waiting recipient is tried once, the sender is told what he is to be told,
 /// and the message is removed or waits for its next time.
-async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePermit) {
+async fn round(queue: Arc<Queue>, mut active: Active, _permit: OwnedSemaphorePermit) {
     let params = queue.params();
     let id = active.record.id.clone();
     delivery::log_active(&active.record);
     let mut soon = delivery::round(&queue.delivery, &params, &mut active).await;
     expire(&params, &mut active);
     soon |= bounce::notify(&queue, &params, &mut active).await;
-    if active
-        .record
-        .recipients
-        .iter()
-        .any(file::Recipient::is_open)
-    {
+    if active.record.is_open() {
         // The next round reads the file: what was done must stand there, or is done again.
         while !active.unsaved.is_empty() {
             tokio::time::sleep(SOON).await;
@@ -364,10 +330,10 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
             // Should this fail, a power cut could repeat deliveries; the message itself is safe.
             let _ = spawn_blocking(move || durable::flush(&active.file)).await;
         }
-        let wait = backoff(&params, active.record.age());
+        let (least, most) = (params.minimal_backoff_time, params.maximal_backoff_time);
+        let wait = backoff(active.record.age(), least, most);
         // A next hop that said "later" is not called on every few seconds because of a table.
-        let waits =
-            |to: &file::Recipient| matches!(&to.state, State::PutOff(why) if why.is_remote());
+        let waits = |to: &Recipient| matches!(&to.state, State::PutOff(why) if why.is_remote());
         let wait = if soon && !active.record.recipients.iter().any(waits) {
             wait.min(SOON)
         } else {
@@ -397,13 +363,11 @@ async fn round(queue: Arc<Inner>, mut active: Active, permit: OwnedSemaphorePerm
             }
         }
     }
-    drop(permit);
 }
 
 /// How long a message of this age waits (qmgr(8)).
-pub fn backoff(params: &Params, age: Duration) -> Duration {
-    age.max(params.minimal_backoff_time)
-        .min(params.maximal_backoff_time.max(params.minimal_backoff_time))
+fn backoff(age: Duration, least: Duration, most: Duration) -> Duration {
+    age.max(least).min(most.max(least))
 }
 
 /// How long it is until the first run that is at least `wait` away, `now` after the first.
@@ -422,16 +386,14 @@ fn expire(params: &Params, active: &mut Active) {
     if active.record.age() < lifetime {
         return;
     }
-    let expired: Vec<_> = (0..)
-        .zip(&active.record.recipients)
-        .filter_map(|(index, recipient)| match &recipient.state {
-            State::PutOff(reason) => Some((index, State::Failed(reason.clone()))),
-            State::New => {
-                let reason = Reason::new("4.3.0", "none", "delivery ended early");
-                Some((index, State::Failed(reason)))
-            }
-            _ => None,
-        })
+    let why = |recipient: &Recipient| match &recipient.state {
+        State::PutOff(reason) => Some(reason.clone()),
+        State::New => Some(Reason::new("4.3.0", "none", "delivery ended early")),
+        _ => None,
+    };
+    let recipients = (0..).zip(&active.record.recipients);
+    let expired: Vec<_> = recipients
+        .filter_map(|(index, recipient)| Some((index, State::Failed(why(recipient)?))))
         .collect();
     if !expired.is_empty() {
         let (id, sender) = (&active.record.id, &active.record.sender);
@@ -457,5 +419,15 @@ mod tests {
     fn mail_that_was_put_off_waits_for_a_run(#[case] now: u64, #[case] wait: u64, #[case] is: u64) {
         let [now, wait, is] = [now, wait, is].map(Duration::from_secs);
         assert_eq!(until_run(now, wait, Duration::from_mins(5)), is);
+    }
+
+    #[rstest]
+    #[case::at_first([0, 300, 4_000], 300)]
+    #[case::as_long_as_it_is_old([1_000, 300, 4_000], 1_000)]
+    #[case::not_longer_than_that([9_999, 300, 4_000], 4_000)]
+    #[case::the_least_goes_before_the_most([100, 600, 60], 600)]
+    fn the_distance_of_tries_grows_with_the_age(#[case] of: [u64; 3], #[case] wait: u64) {
+        let [age, least, most] = of.map(Duration::from_secs);
+        assert_eq!(backoff(age, least, most), Duration::from_secs(wait));
     }
 }

@@ -5,40 +5,35 @@
 //! through a trigger file.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::file::{self, State};
-use super::schedule::TRIGGER;
+use super::schedule::{Active, TRIGGER};
 use super::zoned;
 
 /// What to do, as the command line has it.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
+#[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// One line a message: id, size, arrival, sender; then its recipients and why they wait.
     List,
     /// The file of a message: envelope, content, what became of each recipient.
-    Show {
-        /// The queue id.
-        id: String,
-    },
+    Show(Message),
     /// Try everything now.
     Flush,
     /// Keep a message from being delivered until it is released.
-    Hold {
-        /// The queue id.
-        id: String,
-    },
+    Hold(Message),
     /// Let a message that was held be delivered again.
-    Release {
-        /// The queue id.
-        id: String,
-    },
+    Release(Message),
     /// Remove a message; nobody is told.
-    Delete {
-        /// The queue id.
-        id: String,
-    },
+    Delete(Message),
+}
+
+/// Which message.
+#[derive(Debug, clap::Args)]
+pub struct Message {
+    /// The queue id.
+    id: String,
 }
 
 /// Does it to the queue in `directory` (postconf(5) queue_directory) and writes to `out` what there
@@ -46,17 +41,17 @@ pub enum Command {
 pub fn run(directory: &Path, command: &Command, out: &mut dyn Write) -> io::Result<()> {
     match command {
         Command::List => list(directory, out),
-        Command::Show { id } => {
+        Command::Show(Message { id }) => {
             let mut file = File::open(find(directory, id)?)?;
             io::copy(&mut file, out).map(drop)
         }
         Command::Flush => trigger(directory),
-        Command::Hold { id } => rename(directory, id, "active", "hold"),
-        Command::Release { id } => {
+        Command::Hold(Message { id }) => rename(directory, id, "active", "hold"),
+        Command::Release(Message { id }) => {
             rename(directory, id, "hold", "active")?;
             trigger(directory)
         }
-        Command::Delete { id } => fs::remove_file(find(directory, id)?),
+        Command::Delete(Message { id }) => fs::remove_file(find(directory, id)?),
     }
 }
 
@@ -66,24 +61,23 @@ fn trigger(directory: &Path) -> io::Result<()> {
 
 /// An id is hexadecimal digits: it never leads to another file.
 fn checked(id: &str) -> io::Result<&str> {
-    let hexadecimal = !id.is_empty() && id.bytes().all(|octet| octet.is_ascii_hexdigit());
-    hexadecimal.then_some(id).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{id:?} is no queue id"),
-        )
-    })
+    if id.is_empty() || !id.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+        let text = format!("{id:?} is no queue id");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(id)
 }
 
 fn find(directory: &Path, id: &str) -> io::Result<PathBuf> {
     let id = checked(id)?;
-    let paths = ["active", "hold", "corrupt"].map(|folder| directory.join(folder).join(id));
-    paths.into_iter().find(|path| path.exists()).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("{id}: no such message in the queue"),
-        )
-    })
+    for folder in ["active", "hold", "corrupt"] {
+        let path = directory.join(folder).join(id);
+        if path.exists() {
+            return Ok(path);
+        }
+    }
+    let text = format!("{id}: no such message in the queue");
+    Err(io::Error::new(io::ErrorKind::NotFound, text))
 }
 
 fn rename(directory: &Path, id: &str, from: &str, to: &str) -> io::Result<()> {
@@ -106,23 +100,14 @@ fn list(directory: &Path, out: &mut dyn Write) -> io::Result<()> {
         ids.sort();
         for id in ids {
             // Delivered in this moment, or still being written.
-            let Ok(stored) = file::read(&directory.join(folder).join(id), false) else {
+            let path = directory.join(folder).join(id);
+            let Ok(Active { record, .. }) = file::read(&path, false) else {
                 continue;
             };
-            let record = stored.record;
-            let arrival = zoned(record.arrived)
-                .strftime("%a %b %d %H:%M:%S")
-                .to_string();
-            write!(
-                out,
-                "{}{mark} {} {arrival} {}",
-                record.id, record.size, record.sender
-            )?;
-            for recipient in record
-                .recipients
-                .iter()
-                .filter(|recipient| recipient.is_open())
-            {
+            let arrival = zoned(record.arrived).strftime("%a %b %d %H:%M:%S");
+            let (id, size, sender) = (&record.id, record.size, &record.sender);
+            write!(out, "{id}{mark} {size} {arrival} {sender}")?;
+            for recipient in record.recipients.iter().filter(|to| to.is_open()) {
                 write!(out, " <{}>", recipient.mailbox)?;
                 if let State::PutOff(reason) | State::Failed(reason) = &recipient.state {
                     write!(out, " ({})", reason.text)?;
@@ -136,13 +121,4 @@ fn list(directory: &Path, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "Mail queue is empty")?;
     }
     Ok(())
-}
-
-/// Reads a listing, for callers that want text.
-pub fn listing(directory: &Path) -> io::Result<String> {
-    let mut octets = Vec::new();
-    list(directory, &mut octets)?;
-    let mut text = String::new();
-    octets.as_slice().read_to_string(&mut text)?;
-    Ok(text)
 }

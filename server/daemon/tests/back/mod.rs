@@ -13,7 +13,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -24,7 +24,8 @@ use hickory_resolver::proto::rr::rdata::{A, AAAA, MX};
 use hickory_resolver::proto::rr::{Name, RData, Record};
 use tempfile::TempDir;
 use tokio::sync::watch;
-use vmaild::config::{Config, Params};
+use vmaild::config::Config;
+use vmaild::queue::tool::{Command, run};
 use vmaild::queue::{Origin, Queue, Services, Untaken};
 use vmaild::tls::Connector;
 use vmaild_protocol::{Envelope, Recipient, ReversePath};
@@ -50,8 +51,8 @@ virtual_mailbox_maps = inline:{ { address@mydomain.com = mydomain.com/address/ }
     { full@mydomain.com = mydomain.com/full/ }
     { sender@mydomain.com = mydomain.com/sender/ } { up@mydomain.com = mydomain.com/../../up/ }
     { link@mydomain.com = link/box/ } }
-virtual_uid_maps = static:$UID
-virtual_gid_maps = static:$UID
+virtual_uid_maps = static:5000
+virtual_gid_maps = static:5000
 virtual_mailbox_limit_maps = inline:{ { full@mydomain.com = 3000 } { address@mydomain.com = 0 } }
 virtual_mailbox_limit_override = yes
 virtual_overquota_bounce = yes
@@ -65,33 +66,14 @@ queue_run_delay = 1s
 /// A running queue.
 pub struct Back {
     pub folder: TempDir,
-    pub params: Arc<Params>,
-    pub queue: Queue,
-    main_cf: String,
-    surroundings: Surroundings,
+    pub queue: Arc<Queue>,
 }
 
 /// What a queue is told beside its configuration.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Surroundings {
     pub listening: Vec<SocketAddr>,
     pub resolver: Option<SocketAddr>,
-}
-
-/// Reads a main.cf made of the common one and `more`.
-pub fn params(folder: &Path, more: &str) -> Arc<Params> {
-    let base = folder.join("vmail");
-    fs::create_dir_all(&base).unwrap();
-    let text = MAIN_CF
-        .replace("$QUEUE", folder.join("queue").to_str().unwrap())
-        .replace("$BASE", base.to_str().unwrap())
-        .replace("$UID", "5000");
-    fs::write(folder.join("main.cf"), format!("{text}{more}\n")).unwrap();
-    fs::write(folder.join("master.cf"), "2525 inet n - n - - smtpd\n").unwrap();
-    Config::read(folder)
-        .map_err(|mistakes| format!("{mistakes:?}"))
-        .unwrap()
-        .params
 }
 
 impl Back {
@@ -102,27 +84,31 @@ impl Back {
 
     /// A queue in a folder that may hold mail already.
     pub async fn start_in(folder: TempDir, more: &str, surroundings: Surroundings) -> Self {
-        let params = params(folder.path(), more);
-        let queue = open(&params, surroundings.clone()).await;
+        let base = folder.path().join("vmail");
+        fs::create_dir_all(&base).unwrap();
+        let text = MAIN_CF
+            .replace("$QUEUE", folder.path().join("queue").to_str().unwrap())
+            .replace("$BASE", base.to_str().unwrap());
+        fs::write(folder.path().join("main.cf"), format!("{text}{more}\n")).unwrap();
+        let service = "2525 inet n - n - - smtpd\n";
+        fs::write(folder.path().join("master.cf"), service).unwrap();
+        let config = Config::read(folder.path()).map_err(|mistakes| format!("{mistakes:?}"));
+        let services = Services {
+            params: watch::channel(config.unwrap().params).1,
+            resolver: surroundings.resolver,
+            tls: Some(Connector::new().unwrap()),
+            listening: surroundings.listening,
+        };
         Self {
+            queue: Queue::open(services).await.unwrap(),
             folder,
-            params,
-            queue,
-            main_cf: more.to_owned(),
-            surroundings,
         }
     }
 
-    /// Stops the queue and starts another on the same folders.
-    pub async fn restart(self) -> Self {
-        let main_cf = self.main_cf.clone();
-        self.restart_with(&main_cf).await
-    }
-
-    /// The same with other lines in main.cf.
+    /// Stops the queue and starts another on the same folders, with other lines in main.cf.
     pub async fn restart_with(self, more: &str) -> Self {
         self.queue.drain(Duration::from_secs(10)).await;
-        Self::start_in(self.folder, more, self.surroundings).await
+        Self::start_in(self.folder, more, Surroundings::default()).await
     }
 
     /// Puts a message into the queue.
@@ -135,9 +121,15 @@ impl Back {
         self.send_as(envelope(sender, recipients), content).await
     }
 
+    /// Puts a letter of `sender@mydomain.com` into the queue, and returns its id.
+    pub async fn sent(&self, recipients: &[&str], content: &str) -> String {
+        let id = self.send("sender@mydomain.com", recipients, content).await;
+        id.unwrap()
+    }
+
     /// Puts a message with this envelope into the queue.
     pub async fn send_as(&self, envelope: Envelope, content: &str) -> Result<String, Untaken> {
-        let mut incoming = self.queue.begin(origin(), &envelope).await?;
+        let mut incoming = self.queue.begin(&origin(), &envelope);
         incoming.write(content.as_bytes()).await?;
         incoming.commit(&envelope).await
     }
@@ -150,10 +142,8 @@ impl Back {
         };
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
         paths.sort();
-        paths
-            .iter()
-            .map(|path| fs::read_to_string(path).unwrap())
-            .collect()
+        let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap());
+        texts.collect()
     }
 
     /// Waits until a mailbox has this many messages, and returns them.
@@ -178,19 +168,10 @@ impl Back {
 
     /// What `vmaild queue list` says.
     pub fn listing(&self) -> String {
-        vmaild::queue::tool::listing(&self.folder.path().join("queue")).unwrap()
+        let mut list = Vec::new();
+        run(&self.folder.path().join("queue"), &Command::List, &mut list).unwrap();
+        String::from_utf8(list).unwrap()
     }
-}
-
-pub async fn open(params: &Arc<Params>, surroundings: Surroundings) -> Queue {
-    let (_, params) = watch::channel(params.clone());
-    let services = Services {
-        params,
-        resolver: surroundings.resolver,
-        tls: Some(Connector::new().unwrap()),
-        listening: surroundings.listening,
-    };
-    Queue::open(services).await.unwrap()
 }
 
 pub fn origin() -> Origin {
@@ -212,7 +193,7 @@ pub fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
     }
 }
 
-/// Asks until there is an answer; fails after ten seconds.
+/// Asks until there is an answer; fails after a minute.
 pub async fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -221,7 +202,7 @@ pub async fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
         }
         assert!(
             start.elapsed() < Duration::from_mins(1),
-            "it did not come about in ten seconds"
+            "it did not come about in a minute"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -264,12 +245,8 @@ impl Sink {
 
     /// A host that takes everything and offers the usual.
     pub fn friendly() -> Self {
-        Self::start(|line| {
-            Some(friendly(
-                line,
-                "250-PIPELINING\r\n250-SIZE 50000000\r\n250-DSN\r\n250 8BITMIME",
-            ))
-        })
+        let usual = "250-PIPELINING\r\n250-SIZE 50000000\r\n250-DSN\r\n250 8BITMIME";
+        Self::start(|line| Some(friendly(line, usual)))
     }
 
     /// `smtp:` to it, as a transport table has it.
@@ -308,12 +285,10 @@ fn session(stream: TcpStream, answer: &dyn Fn(&str) -> Option<String>) -> Vec<St
     let mut heard = Vec::new();
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
-    let mut say = |line: &str| match answer(line) {
-        Some(reply) => writer
-            .write_all(format!("{reply}\r\n").as_bytes())
-            .is_ok()
-            .then_some(reply),
-        None => None,
+    let mut say = |line: &str| {
+        let reply = answer(line)?;
+        let sent = writer.write_all(format!("{reply}\r\n").as_bytes());
+        sent.is_ok().then_some(reply)
     };
     if say("CONNECT").is_none() {
         return heard;
@@ -356,9 +331,7 @@ pub fn name_server(records: &'static str) -> SocketAddr {
             let known: Vec<Vec<&str>> = records
                 .lines()
                 .map(|line| line.split_whitespace().collect())
-                .filter(|words: &Vec<&str>| {
-                    *words.first().unwrap_or(&"") == name.trim_end_matches('.')
-                })
+                .filter(|words: &Vec<&str>| words.first() == Some(&name.trim_end_matches('.')))
                 .collect();
             message.metadata.message_type = MessageType::Response;
             message.metadata.response_code = match known.first().map(|words| words[1]) {
