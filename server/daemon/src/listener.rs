@@ -31,7 +31,8 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 pub struct Bound {
     /// Where it really listens: port 0 has become a number.
     pub address: SocketAddr,
-    socket: StdListener,
+    /// What is served.
+    pub socket: StdListener,
 }
 
 fn listen_on(address: SocketAddr) -> io::Result<Bound> {
@@ -115,12 +116,11 @@ impl Drop for Seat {
 
 /// Accepts connections until `down`; returns when the last of them has ended.
 pub async fn serve(
-    bound: Bound,
+    listener: TcpListener,
     port: watch::Receiver<Arc<Port>>,
     crowd: Arc<Crowd>,
     mut down: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let listener = TcpListener::from_std(bound.socket)?;
+) {
     let mut sessions = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -135,14 +135,14 @@ pub async fn serve(
                 sessions.spawn(admit(port, Arc::clone(&crowd), stream, ip, down.clone()));
             }
             Err(error) => {
-                log!("smtpd", "warning: accept on {}: {error}", bound.address);
+                let name = port.borrow().service.name.clone();
+                log!("smtpd", "warning: accept on {name}: {error}");
                 sleep(EXHAUSTED).await;
             }
         }
     }
     drop(listener);
     while sessions.join_next().await.is_some() {}
-    Ok(())
 }
 
 async fn admit(

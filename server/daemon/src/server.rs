@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -172,10 +173,12 @@ async fn serve(
             queue: queue.clone(),
             passwords: passwords.clone(),
         }));
-        for bound in bound {
-            ready.push(format!("{} ({name})", bound.address));
+        for Bound { address, socket } in bound {
+            let socket = TcpListener::from_std(socket)
+                .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+            ready.push(format!("{address} ({name})"));
             let (port, crowd) = (port.subscribe(), crowd.clone());
-            listeners.spawn(listener::serve(bound, port, crowd, down.subscribe()));
+            listeners.spawn(listener::serve(socket, port, crowd, down.subscribe()));
         }
         ports.insert(name, port);
     }

@@ -170,7 +170,7 @@ parameters! {
     smtp_destination_recipient_limit: usize = "50", at least 1; "Recipients of one transaction with a next hop."
     smtpd_client_restrictions: Vec<Restriction> = ""; "Asked first, at RCPT, VRFY and ETRN."
     smtpd_helo_restrictions: Vec<Restriction> = ""; "Asked second, at RCPT and VRFY."
-    smtpd_sender_restrictions: Vec<Restriction> = ""; "Asked third, at RCPT and VRFY."
+    smtpd_sender_restrictions: Vec<Restriction> = ""; "Asked third, at RCPT."
     smtpd_relay_restrictions: Vec<Restriction> = "permit_mynetworks, permit_sasl_authenticated, defer_unauth_destination"; "Asked fourth: who may send to other domains."
     smtpd_recipient_restrictions: Vec<Restriction> = ""; "Asked last: which recipients are taken.", but "many more restrictions; here they are mistakes at start"
     smtpd_delay_reject: bool = "yes"; "Restrictions are asked at RCPT. Only yes.", but "no is possible"
