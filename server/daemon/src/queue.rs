@@ -341,15 +341,12 @@ impl Incoming {
         let buffer = std::mem::take(&mut self.buffer);
         self.spilled_size += buffer.len() as u64;
         let spilled = self.spilled.take();
-        let path = self.queue.directory.join(format!("{}.part", self.id));
+        let directory = self.queue.directory.clone();
         let file = spawn_blocking(move || {
-            let file = if let Some(file) = spilled {
-                file
-            } else {
-                // Without its name it is gone by itself when it is closed, however that comes.
-                let file = file::create(&path)?;
-                fs::remove_file(&path)?;
-                Arc::new(file)
+            // Without a name it is gone by itself when it is closed, however that comes.
+            let file = match spilled {
+                Some(file) => file,
+                None => Arc::new(tempfile::tempfile_in(directory)?),
             };
             (&*file).write_all(&buffer)?;
             Ok::<_, io::Error>(file)

@@ -11,7 +11,6 @@ mod front;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
 
 use front::{Server, Setup};
 use libtest_mimic::{Arguments, Trial};
@@ -61,18 +60,10 @@ fn send(server: &Server) -> String {
 }
 
 fn wait_for_mail(server: &Server, count: usize) {
-    let start = Instant::now();
-    let new = || server.files("vmail/mydomain.com/address/new").len();
-    while new() != count || !server.files("queue").is_empty() {
-        let limit = Duration::from_secs(20);
-        assert!(
-            start.elapsed() < limit,
-            "{} of {count}: {}",
-            new(),
-            server.log()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    server.wait_for(&format!("mail number {count} and an empty queue"), || {
+        let new = server.files("vmail/mydomain.com/address/new").len();
+        new == count && server.files("queue").is_empty()
+    });
 }
 
 fn a_full_queue_says_452_and_loses_nothing() {

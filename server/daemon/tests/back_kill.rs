@@ -14,13 +14,11 @@ use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use front::{Client, Server, Setup};
 
 const CLIENTS: usize = 8;
-/// How long anything may take that has to come about.
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// A mailbox and what a letter is known by there.
 type Letter = (&'static str, String);
@@ -172,15 +170,9 @@ fn no_kill_loses_a_message_that_was_answered_250() {
                 server.wait_until_ready();
                 let before = locked().promised.len();
                 locked().port = Some(server.smtp());
-                let start = Instant::now();
-                while locked().promised.len() == before {
-                    assert!(
-                        start.elapsed() < LIMIT,
-                        "nothing is taken:\n{}",
-                        server.log()
-                    );
-                    std::thread::yield_now();
-                }
+                server.wait_for("a letter that is taken", || {
+                    locked().promised.len() > before
+                });
             }
             std::thread::sleep(instant);
             let before = micros(SystemTime::now());
@@ -192,16 +184,7 @@ fn no_kill_loses_a_message_that_was_answered_250() {
     });
     server.wait_until_ready();
     server.setup.sql("DELETE FROM transport");
-    let start = Instant::now();
-    while !server.files("queue").is_empty() {
-        let left = server.files("queue");
-        assert!(
-            start.elapsed() < LIMIT,
-            "{left:?} are left:\n{}",
-            server.log()
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    server.wait_for("an empty queue", || server.files("queue").is_empty());
     let report = judge(&server, &books.into_inner().unwrap(), &times);
     std::io::stdout().write_all(report.as_bytes()).unwrap();
 }

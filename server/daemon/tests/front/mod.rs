@@ -216,7 +216,8 @@ impl Server {
         let begun = Instant::now();
         while !has_come() {
             let late = begun.elapsed() > Duration::from_mins(1);
-            assert!(!late, "{what:?} did not come:\n{}", self.log());
+            let queue = self.files("queue");
+            assert!(!late, "{what:?} did not come: {queue:?}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
