@@ -314,6 +314,22 @@ async fn where_tls_does_not_work_mail_that_may_go_in_clear_does() {
     back.wait_until_empty().await;
 }
 
+#[tokio::test]
+async fn a_refusal_with_the_code_of_failed_tls_is_no_reason_to_connect_in_clear() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = connections.clone();
+    let sink = Sink::start(move |line| {
+        count.fetch_add(usize::from(line == "CONNECT"), Ordering::Relaxed);
+        Some("554 5.7.5 not you".to_owned())
+    });
+    let more =
+        "smtp_tls_security_level = may\nminimal_backoff_time = 1h\nmaximal_backoff_time = 1h";
+    let back = Back::start(&format!("{more}\n{}", sink.transport())).await;
+    back.send("<>", &["x@ext.example"], MESSAGE).await.unwrap();
+    eventually(|| back.listing().contains("not you").then_some(())).await;
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
 #[rstest]
 #[case::not_offered("250 8BITMIME", "TLS is required, but was not offered")]
 #[case::not_working("250 STARTTLS", "Cannot start TLS")]

@@ -196,6 +196,29 @@ fn a_service_has_its_own_values_and_its_options_win() {
 }
 
 #[test]
+fn each_service_has_its_own_smtpd_conf_and_blanks_before_a_line_mean_nothing() {
+    let folder = Folder::new(&[
+        ("main.cf", "smtpd_sasl_auth_enable = yes\n"),
+        (
+            "master.cf",
+            "smtp inet n - y - - smtpd\nsmtps inet n - y - - smtpd -o smtpd_sasl_path=other\n",
+        ),
+        (
+            "sasl/smtpd.conf",
+            "pwcheck_method: saslauthd\n  mech_list: login plain\n",
+        ),
+        ("sasl/other.conf", "pwcheck_method: auxprop\n"),
+        (
+            "pam.d/smtp",
+            "auth required pam_sqlite3.so database=DIR/mail.db table=users usercolumn=email \
+             passwdcolumn=password crypt=1\n",
+        ),
+    ]);
+    let mistake = "DIR/sasl/other.conf:1: pwcheck_method: \"auxprop\", expected saslauthd";
+    assert_eq!(folder.read().unwrap_err(), mistake);
+}
+
+#[test]
 fn what_is_not_honoured_is_warned_about_once() {
     let folder = Folder::new(&[
         (
